@@ -1,0 +1,167 @@
+"""Per-example objectives: what defenses train on and what adaptive attacks climb, one function for both.
+
+The first half works on logits and features; the second half are `Objective`s, `(model, x, y, *references) ->
+(values (N,), logits (N, K))` in one forward pass, written so that an attacker *climbs* the values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_TINY = 1e-12
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy (N,) of logits (N, K) and labels (N,)."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def best_other(logits: Tensor, y: Tensor) -> Tensor:
+    """The largest score (N,) among the classes other than y."""
+    return logits.scatter(1, y[:, None], -torch.inf).amax(1)
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Best wrong score minus true score (N,): positive where the prediction is wrong (Carlini and Wagner 2017)."""
+    return best_other(logits, y) - logits.gather(1, y[:, None]).squeeze(1)
+
+
+def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
+    """KL(softmax(clean) || softmax(other)) (N,), gradient through both (TRADES, Zhang et al. 2019, eq. 5)."""
+    return F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine similarity (N,) of the rows of a and b (N, D)."""
+    return F.cosine_similarity(a, b, dim=1, eps=_TINY)
+
+
+def cosines_to_centers(z: Tensor, centers: Tensor) -> Tensor:
+    """Cosine similarity (N, K) of features (N, D) to class centers (K, D)."""
+    return F.normalize(z, dim=1, eps=_TINY) @ F.normalize(centers, dim=1, eps=_TINY).T
+
+
+def feature_to_center(z: Tensor, centers: Tensor, y: Tensor) -> Tensor:
+    """FTC (N,): cosine distance of features to the center of y (MAT, eq. 4)."""
+    return 1 - cosine(z, centers[y])
+
+
+def second_order(z: Tensor, centers: Tensor, y: Tensor) -> Tensor:
+    """SO (N,): squared norm of the gradient of FTC with respect to the features (MAT, eq. 6).
+
+    In closed form (1 - cos^2) / ||z||^2, so training on it needs no second backward pass.
+    """
+    return (1 - cosine(z, centers[y]).square()) / z.square().sum(1).clamp_min(_TINY)
+
+
+def cosine_distance(z_clean: Tensor, z: Tensor) -> Tensor:
+    """CD (N,) between two sets of features: the inner function of BIBO (MAT, eq. 8). Flat where they are equal."""
+    return 1 - cosine(z_clean, z)
+
+
+def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
+    """Squared Euclidean distances (N, K) of features (N, D) to centers (K, D)."""
+    return z.square().sum(1, keepdim=True) - 2 * z @ centers.T + centers.square().sum(1)
+
+
+def max_mahalanobis(z: Tensor, centers: Tensor, y: Tensor) -> Tensor:
+    """MMC loss (N,): half the squared distance to the center of y (Pang et al. 2020, eq. 8)."""
+    return (z - centers[y]).square().sum(1) / 2
+
+
+# Objectives over a whole model.
+
+
+def ce(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the true label."""
+    logits = model(x)
+    return cross_entropy(logits, y), logits
+
+
+def targeted_ce(model: Any, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the cross-entropy of a target class (N,)."""
+    logits = model(x)
+    return -cross_entropy(logits, target), logits
+
+
+def logit_margin(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Best wrong logit minus true logit."""
+    logits = model(x)
+    return margin(logits, y), logits
+
+
+@dataclass(frozen=True)
+class NormalisedCE:
+    """Cross-entropy after every row of logits is brought to mean 0 and standard deviation `scale`.
+
+    Undoes saturation: a model whose logits are huge has softmax gradients that underflow to exact zeros (MAT's SO term
+    grows the feature norm), and its argmax does not change under this rescaling.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,) and the model's own logits (N, K)."""
+        logits = model(x)
+        spread = logits.detach().std(1, correction=0, keepdim=True).clamp_min(_TINY)
+        return cross_entropy(logits * (self.scale / spread), y), logits
+
+
+@dataclass(frozen=True)
+class TradesObjective:
+    """CE + beta KL(clean || adversarial): the TRADES loss seen by its attacker. Reference: clean logits (N, K)."""
+
+    beta: float = 6.0
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,) and logits (N, K)."""
+        logits = model(x)
+        return cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
+
+
+@dataclass(frozen=True)
+class MatObjective:
+    """ftc FTC + alpha SO + beta CD: MAT's training loss without BIBO's inner maximum. Reference: clean features (N, D)."""
+
+    alpha: float = 1.0
+    beta: float = 6.0
+    ftc: float = 1.0
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, z_clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,) and logits (N, K)."""
+        z, centers = model.features(x), model.class_centers()
+        total = z.new_zeros(len(z))
+        if self.ftc:
+            total = total + self.ftc * feature_to_center(z, centers, y)
+        if self.alpha:
+            total = total + self.alpha * second_order(z, centers, y)
+        if self.beta:
+            total = total + self.beta * cosine_distance(z_clean, z)
+        return total, model.classify(z)
+
+
+def cosine_margin(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Best wrong cosine minus the true one: scale-free, and positive exactly where a class-center model is wrong."""
+    z = model.features(x)
+    return margin(cosines_to_centers(z, model.class_centers()), y), model.classify(z)
+
+
+def nearest_wrong_center(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus half the squared distance to the nearest wrong center: MMC's own loss as its attacker uses it.
+
+    After Tramer et al. (2020): the target is chosen anew at each step.
+    """
+    z = model.features(x)
+    distances = squared_distances(z, model.class_centers())
+    return best_other(-distances, y) / 2, model.classify(z)
+
+
+def latent_target(model: Any, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the distance of the features to target features (N, D)."""
+    z = model.features(x)
+    return -torch.linalg.vector_norm(z - z_target, dim=1), model.classify(z)

@@ -1,0 +1,144 @@
+"""Sizes, balls and steps in linf, l2 and l1, with one eps an example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench import noise
+from bench.types import Budget, Norm
+
+_ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
+_TINY = 1e-12
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape (N,) so that it broadcasts over the images `like` (N, C, H, W)."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def size(delta: Tensor, norm: Norm) -> Tensor:
+    """Norm (N,) of perturbations (N, ...), in their own precision."""
+    return torch.linalg.vector_norm(delta.flatten(1), ord=_ORDER[norm], dim=1)
+
+
+def rounding(shape: torch.Size, norm: Norm) -> float:
+    """How much storing an image (C, H, W) of [0, 1] in float32 can add to the size of its perturbation."""
+    return 2.0**-24 * float(shape.numel()) ** (1 / _ORDER[norm])
+
+
+def _divide(delta: Tensor, by: Tensor) -> Tensor:
+    return delta / per_example(by.clamp_min(_TINY), delta)
+
+
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """The step of size 1 in `norm` that climbs the linearised objective fastest, (N, ...); zero where it is flat.
+
+    In l1 that is a single coordinate.
+    """
+    if norm == "linf":
+        return gradient.sign()
+    if norm == "l2":
+        return _divide(gradient, size(gradient, "l2"))
+    flat = gradient.flatten(1)
+    if not len(flat):
+        return gradient
+    place = flat.abs().argmax(1, keepdim=True)
+    return torch.zeros_like(flat).scatter(1, place, flat.gather(1, place).sign()).view_as(gradient)
+
+
+def unit_mean(gradient: Tensor) -> Tensor:
+    """Gradients (N, ...) divided by their mean magnitude, as MI-FGSM accumulates them (Dong et al. 2018, eq. 6)."""
+    return _divide(gradient, gradient.flatten(1).abs().mean(1))
+
+
+def onto_l1_ball(delta: Tensor, eps: Tensor) -> Tensor:
+    """Euclidean projection of (N, ...) onto l1 balls of radius eps (N,) (Duchi et al. 2008)."""
+    flat = delta.flatten(1)
+    magnitude, _ = flat.abs().sort(dim=1, descending=True)
+    excess = magnitude.cumsum(1) - eps[:, None]
+    count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    last = (magnitude * count > excess).sum(1, keepdim=True).clamp_min(1)
+    threshold = (excess.gather(1, last - 1) / last).clamp_min(0)
+    return (flat.sign() * (flat.abs() - threshold).clamp_min(0)).view_as(delta)
+
+
+def scaled_into(delta: Tensor, norm: Norm, eps: Tensor) -> Tensor:
+    """Shrink the perturbations (N, ...) that are larger than eps (N,) to it, keeping the others."""
+    if norm == "linf":
+        bound = per_example(eps, delta)
+        return delta.clamp(-bound, bound)
+    if norm == "l1":
+        return torch.where(per_example(size(delta, "l1") > eps, delta), onto_l1_ball(delta, eps), delta)
+    return delta * per_example((eps / size(delta, "l2").clamp_min(_TINY)).clamp_max(1), delta)
+
+
+def _toward(x_adv: Tensor, x: Tensor, broken: Tensor) -> Tensor:
+    return torch.where(broken, torch.nextafter(x_adv, x), x_adv)
+
+
+def linf_box(x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds (low, high), each like x (N, C, H, W), of the linf ball cut with [0, 1].
+
+    x + eps rounds to nearest and may leave the ball by half a unit in the last place; such bounds move one float inward,
+    so that whatever lies between them is lawful exactly, not to a tolerance.
+    """
+    bound = per_example(eps.float(), x)
+    exact = per_example(eps.double(), x)
+    low, high = (x - bound).clamp_min(0), (x + bound).clamp_max(1)
+    low = _toward(low, x, x.double() - low.double() > exact)
+    return low, _toward(high, x, high.double() - x.double() > exact)
+
+
+@dataclass(frozen=True)
+class Ball:
+    """The points within eps of each image, cut with [0, 1]: what a budgeted attack may return."""
+
+    norm: Norm
+    x: Tensor
+    eps: Tensor
+    bounds: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def around(cls, x: Tensor, budget: Budget) -> Ball:
+        """The ball of `budget` around images x (N, C, H, W).
+
+        Raises:
+            UserError: the budget has no eps.
+        """
+        eps = budget.bound("a ball")
+        return cls(budget.norm, x, eps, linf_box(x, eps) if budget.norm == "linf" else None)
+
+    def keep(self, which: Tensor) -> Ball:
+        """The balls of some images: a mask (N,) or places (n,)."""
+        bounds = self.bounds and (self.bounds[0][which], self.bounds[1][which])
+        return Ball(self.norm, self.x[which], self.eps[which], bounds)
+
+    def project(self, x_adv: Tensor) -> Tensor:
+        """The nearest points (N, C, H, W) inside, up to one clip.
+
+        In l2 and l1: onto the ball, then into the box. Clipping toward an x inside the box only shrinks a perturbation.
+        """
+        if self.bounds is not None:
+            return x_adv.clamp(*self.bounds)
+        # One part in 2^20 inside, so that rounding cannot push the stored image out of the ball.
+        inside = self.eps.to(self.x.dtype) * (1 - 2.0**-20)
+        return (self.x + scaled_into(x_adv - self.x, self.norm, inside)).clamp(0, 1)
+
+    def sample(self, keys: Tensor) -> Tensor:
+        """Uniform random points (N, C, H, W) of the ball, clipped into [0, 1].
+
+        linf: uniform in the cube. l2 and l1: a uniform direction at radius eps * U^(1/d).
+        """
+        x, shape = self.x, self.x.shape[1:]
+        if self.norm == "linf":
+            delta = noise.uniform(keys, shape) * 2 - 1
+            return self.project(x + delta.to(x.dtype) * per_example(self.eps.to(x.dtype), x))
+        direction = noise.normal(noise.fold(keys, 0), shape)
+        if self.norm == "l1":
+            direction = noise.signs(noise.fold(keys, 0), shape) * -(1 - noise.uniform(noise.fold(keys, 2), shape)).log()
+        radius = self.eps * noise.uniform(noise.fold(keys, 1), ()).double() ** (1 / shape.numel())
+        delta = _divide(direction, size(direction, self.norm)) * per_example(radius.float(), x)
+        return self.project(x + delta.to(x.dtype))

@@ -1,0 +1,123 @@
+"""What users type, read into words: eps, eps grids, attack lists."""
+
+from __future__ import annotations
+
+import ast
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from bench.types import UserError
+
+
+def parse_eps(written: str) -> float:
+    """Read "8/255", "0.031" or "0" as a float.
+
+    Raises:
+        UserError: not a number, negative, not finite, or over zero.
+    """
+    try:
+        top, _, bottom = written.partition("/")
+        value = float(top) / float(bottom) if bottom else float(top)
+        if "/" in written and not bottom:
+            raise ValueError
+    except ZeroDivisionError:
+        raise UserError(f"eps {written!r} divides by zero: write a number such as 8/255") from None
+    except ValueError:
+        raise UserError(f"eps {written!r} is not a number: write one such as 8/255 or 0.3") from None
+    if not math.isfinite(value) or value < 0:
+        raise UserError(f"eps {written!r} is not a size: it must be finite and at least 0")
+    return value
+
+
+def parse_eps_grid(written: str) -> list[tuple[float, str]]:
+    """Read "0:16/255:17" (start:stop:count, both ends in) or "0,2/255,4/255" as (eps, as written) pairs, ascending.
+
+    Raises:
+        UserError: a part is not an eps, the count is not a whole number of at least 2, or the grid is empty.
+    """
+    if ":" not in written:
+        parts = [part.strip() for part in written.split(",") if part.strip()]
+        if not parts:
+            raise UserError("--eps is empty: write a list such as 0,2/255,4/255 or a range such as 0:16/255:17")
+        return sorted({parse_eps(part): part for part in parts}.items())
+    pieces = written.split(":")
+    if len(pieces) != 3 or not pieces[2].isdigit() or int(pieces[2]) < 2:
+        raise UserError(f"eps range {written!r} is not start:stop:count: write one such as 0:16/255:17")
+    low, high, count = parse_eps(pieces[0]), parse_eps(pieces[1]), int(pieces[2])
+    if high <= low:
+        raise UserError(f"eps range {written!r} does not rise: write the smaller end first")
+    # Exact where the ends are fractions, so that 0:16/255:17 holds 8/255 itself.
+    first, last = Fraction(pieces[0]), Fraction(pieces[1])
+    grid = [first + (last - first) * step / (count - 1) for step in range(count)]
+    return [(float(value), str(value)) for value in grid]
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """One entry of `--attacks`: a name and the fields that the user set."""
+
+    name: str
+    fields: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        inside = ",".join(f"{name}={value!r}" for name, value in self.fields)
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def _split(written: str) -> list[str]:
+    parts, depth, current = [], 0, ""
+    for letter in written:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            parts.append(current)
+            current = ""
+        else:
+            current += letter
+    if depth:
+        raise UserError(f"attacks {written!r}: brackets do not match: write them as pgd(steps=100),cw")
+    return [part.strip() for part in [*parts, current]]
+
+
+def _literal(node: ast.expr, spec: str) -> Any:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        top, bottom = _literal(node.left, spec), _literal(node.right, spec)
+        if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom:
+            return top / bottom
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        raise UserError(f"attack {spec!r}: only literal arguments are read: write pgd(steps=100)") from None
+
+
+def parse_attacks(written: str) -> list[AttackSpec]:
+    """Read "pgd(steps=100),cw,foolbox:NAME(a=1)" into specs, in order. Fractions such as 2/255 are literals.
+
+    Raises:
+        UserError: nothing is named, one is named twice, or an entry is not `name` or `name(field=literal, ...)`.
+    """
+    specs = [_parse_attack(part) for part in _split(written)] if written.strip() else []
+    if not specs:
+        raise UserError("--attacks is empty: name at least one, as in pgd,cw (bench list attacks)")
+    for spec in specs:
+        if specs.count(spec) > 1:
+            raise UserError(f"attack {str(spec)!r} is named twice: name it once")
+    return specs
+
+
+def _parse_attack(part: str) -> AttackSpec:
+    name, bracket, rest = part.partition("(")
+    name = name.strip()
+    wrong = UserError(f"attack {part!r} is not name or name(field=value): write pgd or pgd(steps=100)")
+    if not name or (bracket and not rest.endswith(")")):
+        raise wrong
+    if not bracket:
+        return AttackSpec(name)
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+    except SyntaxError:
+        raise wrong from None
+    if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
+        raise wrong
+    return AttackSpec(name, tuple((str(word.arg), _literal(word.value, part)) for word in call.keywords))

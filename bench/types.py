@@ -1,0 +1,185 @@
+"""The words every module shares. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Norm = Literal["linf", "l2", "l1"]
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
+
+NOT_FINITE = -1
+"""`adv_pred` of a row whose search or judgement met NaN or infinity: no evidence of robustness."""
+
+
+class UserError(Exception):
+    """A fault that the caller can mend; its text is one line: thing, fault, remedy."""
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What a run is asked: a norm and a budget, or eps None for the smallest perturbation.
+
+    `written` keeps eps as it was typed ("8/255"), because 0.031 is not 8/255.
+    """
+
+    norm: Norm
+    eps: float | None
+    written: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an attack is given: a norm and one eps (N,) an example, or None for a minimal attack."""
+
+    norm: Norm
+    eps: Tensor | None
+
+    def bound(self, attack: str) -> Tensor:
+        """Return eps (N,).
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.eps is None:
+            raise UserError(f"{attack} needs a budget: give an eps")
+        return self.eps
+
+
+class Classifier(Protocol):
+    """Maps images (N, C, H, W) in [0, 1] to logits (N, K)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+class HasFeatures(Classifier, Protocol):
+    """A classifier cut in two: `model(x) == model.classify(model.features(x))`."""
+
+    def features(self, x: Tensor, /) -> Tensor:
+        """Images (N, C, H, W) to features (N, D)."""
+        ...
+
+    def classify(self, z: Tensor, /) -> Tensor:
+        """Features (N, D) to logits (N, K)."""
+        ...
+
+
+class HasCenters(HasFeatures, Protocol):
+    """A classifier whose classes have preset or learned centers in feature space."""
+
+    def class_centers(self) -> Tensor:
+        """Centers (K, D)."""
+        ...
+
+
+class HasScore(Protocol):
+    """A detector."""
+
+    def score(self, x: Tensor, /) -> Tensor:
+        """Images (N, C, H, W) to suspicion (N,), larger is more suspicious."""
+        ...
+
+
+Objective = Callable[..., "tuple[Tensor, Tensor]"]
+"""(model, x, y, *references) -> (values (N,), logits (N, K)) in one forward pass; an attacker climbs the values.
+
+References are per-example tensors with a leading N (clean features, targets, ...), so that a caller may drop examples.
+"""
+
+
+class Attack(Protocol):
+    """Proposes adversarial examples; never judges them.
+
+    A frozen dataclass whose fields are its parameters; it keeps no state. `needs` names the methods that the model must
+    have; `norms` the norms it can work in, the preferred one first; `minimal` says that it looks for the smallest
+    perturbation and ignores eps.
+    """
+
+    needs: ClassVar[tuple[str, ...]]
+    norms: ClassVar[tuple[Norm, ...]]
+    minimal: ClassVar[bool]
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W) in [0, 1]; a failed example returns its clean image."""
+        ...
+
+
+class Scene(Protocol):
+    """What an attack may ask for before a run, through an optional `bind(scene) -> Attack` method."""
+
+    def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
+        """Clean reference images and labels, `per_class` of each class, the same for every run on a data set."""
+        ...
+
+    def surrogate(self, name: str) -> Classifier:
+        """Another model of the registry, ready to be attacked."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images in their official order.
+
+    `images` (N, C, H, W) float32 in [0, 1]; `labels` (N,) int64; `indices` (N,) int64, the place of each image in the
+    whole split; `sha256` of the whole split's content, whatever part of it is held here.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    sha256: str
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, places: Tensor | slice) -> ImageSet:
+        """The images at these places of this set; they keep their official indices."""
+        return replace(self, images=self.images[places], labels=self.labels[places], indices=self.indices[places])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of `verdicts.csv`: what became of one image under one attack at one eps."""
+
+    index: int
+    label: int
+    clean_pred: int
+    attack: str
+    norm: Norm
+    eps: float | None
+    adv_pred: int
+    size: float
+    lawful: bool
+    broken: bool
+    forwards: int
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stanza of `checkpoints.toml`: everything needed to load one trained model and to attack it fairly."""
+
+    name: str
+    arch: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    sha256: str = ""
+    data: str = ""
+    defense: str = ""
+    paper: str = ""
+    trained_for: ThreatModel | None = None
+    trained_with: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
+    recipe: str = ""
+    command: str = ""
+    published: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    home: Path = Path()
