@@ -44,8 +44,8 @@ def keys(seed: int, index: Tensor, purpose: str) -> Tensor:
 
 def fold(keys: Tensor, counter: int | Tensor) -> Tensor:
     """New keys (N,) for one more counter: a restart, a step, a target. A tensor counter (N,) gives each its own."""
-    step = counter.long() if isinstance(counter, Tensor) else counter
-    return _mix(keys + _GOLDEN * (step + 1))
+    step = counter if isinstance(counter, Tensor) else torch.tensor(counter, device=keys.device)
+    return _mix(keys + (step.long() + 1) * _GOLDEN)
 
 
 def _bits(keys: Tensor, shape: Sequence[int]) -> Tensor:
