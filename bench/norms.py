@@ -85,8 +85,9 @@ def linf_box(x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     x + eps rounds to nearest and may leave the ball by half a unit in the last place; such bounds move one float inward,
     so that whatever lies between them is lawful exactly, not to a tolerance.
     """
-    bound = per_example(eps.float(), x)
     exact = per_example(eps.double(), x)
+    bound = exact.float()
+    bound = _toward(bound, torch.zeros_like(bound), bound.double() > exact)
     low, high = (x - bound).clamp_min(0), (x + bound).clamp_max(1)
     low = _toward(low, x, x.double() - low.double() > exact)
     return low, _toward(high, x, high.double() - x.double() > exact)
