@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -49,8 +47,3 @@ def everything(x: Tensor) -> Tensor:
 def wrong(logits: Tensor, y: Tensor) -> Tensor:
     """Whether (N,) each row of logits (N, K) is predicted as another class than y (N,)."""
     return logits.argmax(1) != y
-
-
-def bound(attack: Any, scene: Any) -> Any:
-    """The attack made ready for a run: with its exemplars or surrogate, where it asks for them."""
-    return attack.bind(scene) if hasattr(attack, "bind") else attack

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench import active, norms, passes
-from bench.types import Objective
+from bench import active, noise, norms, passes
+from bench.types import Budget, Objective
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,30 @@ class Schedule:
     step_size: Tensor
     momentum: float = 0.0
     stop: bool = True
+
+    @classmethod
+    def standard(cls, budget: Budget, steps: int, step_size: float | None = None, momentum: float = 0.0) -> Schedule:
+        """Equal steps of `step_size`; None means eps / 30 in linf and 2.5 eps / steps in l2 and l1.
+
+        eps / 30 is the 0.01 of MNIST's 0.3 (Madry et al. 2018) and foolbox's default.
+        """
+        eps = budget.bound("a schedule of steps")
+        default = eps / 30 if budget.norm == "linf" else 2.5 * eps / max(steps, 1)
+        size = default if step_size is None else torch.full_like(eps, step_size)
+        return cls(steps, size.float(), momentum)
+
+    def keep(self, which: Tensor) -> Schedule:
+        """The schedule of some of the images."""
+        return replace(self, step_size=self.step_size[which])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One ascent among several: an objective with its references, each (N, ...), from a random or the clean start."""
+
+    objective: Objective
+    references: tuple[Tensor, ...] = ()
+    random_start: bool = True
 
 
 def ascend(
@@ -68,3 +92,30 @@ def ascend(
     logits = passes.outputs(model, z, rows=rows)
     found.record(place, z, active.wrong(logits, y))
     return found
+
+
+def first_success(
+    model: Any,
+    x: Tensor,
+    y: Tensor,
+    budget: Budget,
+    keys: Tensor,
+    schedule: Schedule,
+    attempts: Iterable[Attempt],
+) -> Tensor:
+    """Make attempts in turn, each on the images that the ones before left unbroken; return x_adv (N, C, H, W).
+
+    Restarts are the same attempt again: each draws its own start, by key and by its place in the list.
+    """
+    found = active.Found(x)
+    ball = norms.Ball.around(x, budget)
+    for turn, attempt in enumerate(attempts):
+        rows = found.missing
+        if not len(rows):
+            break
+        on = ball.keep(rows)
+        start = on.sample(noise.fold(keys[rows], turn)) if attempt.random_start else on.x
+        references = tuple(reference[rows] for reference in attempt.references)
+        tried = ascend(model, attempt.objective, on, y[rows], start, schedule.keep(rows), references, rows)
+        found.x_adv[rows], found.size[rows] = tried.x_adv, tried.size
+    return found.x_adv

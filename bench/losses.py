@@ -126,13 +126,16 @@ class TradesObjective:
 
 @dataclass(frozen=True)
 class MatObjective:
-    """ftc FTC + alpha SO + beta CD: MAT's training loss without BIBO's inner maximum. Reference: clean features (N, D)."""
+    """ftc FTC + alpha SO + beta CD: MAT's training loss without BIBO's inner maximum.
+
+    Reference, where beta is not zero: clean features (N, D).
+    """
 
     alpha: float = 1.0
     beta: float = 6.0
     ftc: float = 1.0
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, z_clean: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: Any, x: Tensor, y: Tensor, z_clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         z, centers = model.features(x), model.class_centers()
         total = z.new_zeros(len(z))
@@ -140,7 +143,7 @@ class MatObjective:
             total = total + self.ftc * feature_to_center(z, centers, y)
         if self.alpha:
             total = total + self.alpha * second_order(z, centers, y)
-        if self.beta:
+        if self.beta and z_clean is not None:
             total = total + self.beta * cosine_distance(z_clean, z)
         return total, model.classify(z)
 

@@ -28,12 +28,11 @@ class Tally:
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
 
-    def add(self, rows: Tensor, bad: Tensor, backward: bool) -> None:
-        """Count one pass for the images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
+    def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
+        """Count one forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
         self.forwards[rows] += 1
         self.not_finite[rows] |= bad
-        if backward:
-            self.backwards[rows] += 1
+        self.backwards[rows] += backwards
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -50,10 +49,10 @@ def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
         _tally.reset(token)
 
 
-def _count(rows: Tensor | None, seen: int, bad: Tensor, backward: bool) -> None:
+def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
     tally = _tally.get()
     if tally is not None:
-        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backward)
+        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
 
 
 def _pad(tensor: Tensor) -> Tensor:
@@ -66,29 +65,33 @@ def _not_finite(*tensors: Tensor) -> Tensor:
     return ~torch.stack([t.flatten(1).sum(1) for t in tensors]).isfinite().all(0)
 
 
+def reference_outputs(call: Any, x: Tensor) -> Tensor:
+    """`call(x)` (N, ...) without a gradient, for images other than the attacked ones: counted for none of them."""
+    with torch.no_grad():
+        result: Tensor = call(_pad(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
+    return result[: len(x)]
+
+
 def outputs(call: Any, x: Tensor, rows: Tensor | None = None) -> Tensor:
     """`call(x)` (N, ...) without a gradient: a model's logits, or one of its methods such as `features`.
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
     """
-    if not len(x):
-        with torch.no_grad():
-            return call(x.new_zeros(_ROWS, *x.shape[1:]))[:0]
-    with torch.no_grad():
-        result: Tensor = call(_pad(x))[: len(x)]
-    _count(rows, len(x), _not_finite(result), backward=False)
+    result = reference_outputs(call, x)
+    if len(x):
+        _count(rows, len(x), _not_finite(result), backwards=0)
     return result
 
 
 def classes(model: Any, x: Tensor) -> int:
     """The number of classes K that the model tells apart, for images like x (N, C, H, W)."""
-    return outputs(model, x[:0]).shape[1]
+    return reference_outputs(model, x[:0]).shape[1]
 
 
 def ascent_direction(
     objective: Objective, model: Any, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One forward and one backward pass: values (N,), logits (N, K) and the input gradient (N, C, H, W) of an objective.
+    """One forward and one backward pass: an objective's values (N,), logits (N, K) and input gradient (N, C, H, W).
 
     The gradient is taken with respect to the input alone: no weight gradient is ever computed.
     """
@@ -99,5 +102,24 @@ def ascent_direction(
         values, logits = objective(model, padded, _pad(y), *map(_pad, references))
         (gradient,) = torch.autograd.grad(values.sum(), padded)
     values, logits, gradient = values.detach()[: len(x)], logits.detach()[: len(x)], gradient[: len(x)]
-    _count(rows, len(x), _not_finite(logits, gradient), backward=True)
+    _count(rows, len(x), _not_finite(logits, gradient), backwards=1)
     return values, logits, gradient
+
+
+def jacobian(
+    objective: Objective, model: Any, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One forward pass, and one backward pass for each of the J values that an objective gives an image.
+
+    `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
+    """
+    padded = _pad(x).detach().requires_grad_(True)
+    with torch.enable_grad():
+        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
+        columns = [column.sum() for column in values.unbind(1)]
+        last = len(columns) - 1
+        slopes = [torch.autograd.grad(total, padded, retain_graph=j < last)[0] for j, total in enumerate(columns)]
+    gradients = torch.stack(slopes, 1)[: len(x)]
+    values, logits = values.detach()[: len(x)], logits.detach()[: len(x)]
+    _count(rows, len(x), _not_finite(logits, gradients), backwards=len(columns))
+    return values, logits, gradients

@@ -48,7 +48,8 @@ class Registry(Generic[T]):
             self._filled = True
             package = import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
-                import_module(f"{self.package}.{module.name}")
+                if not module.name.startswith("__"):  # __main__ is a command, not a shelf
+                    import_module(f"{self.package}.{module.name}")
         return self._known
 
     def __getitem__(self, name: str) -> T:
@@ -78,3 +79,4 @@ attacks: Registry[Any] = Registry("attack", "bench.attacks")
 architectures: Registry[Any] = Registry("architecture", "bench.models")
 datasets: Registry[Any] = Registry("data set", "bench.data")
 tables: Registry[Any] = Registry("table", "bench.tables")
+defenses: Registry[Any] = Registry("defense", "defenses")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ast
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from bench.types import UserError
+
+
+def _exact(written: str) -> Fraction:
+    top, *bottom = written.split("/")
+    if len(bottom) > 1:
+        raise ValueError
+    return Fraction(top) / Fraction(bottom[0]) if bottom else Fraction(top)
 
 
 def parse_eps(written: str) -> float:
@@ -18,16 +24,13 @@ def parse_eps(written: str) -> float:
         UserError: not a number, negative, not finite, or over zero.
     """
     try:
-        top, _, bottom = written.partition("/")
-        value = float(top) / float(bottom) if bottom else float(top)
-        if "/" in written and not bottom:
-            raise ValueError
+        value = float(_exact(written))
     except ZeroDivisionError:
         raise UserError(f"eps {written!r} divides by zero: write a number such as 8/255") from None
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UserError(f"eps {written!r} is not a number: write one such as 8/255 or 0.3") from None
-    if not math.isfinite(value) or value < 0:
-        raise UserError(f"eps {written!r} is not a size: it must be finite and at least 0")
+    if value < 0:
+        raise UserError(f"eps {written!r} is not a size: it must be at least 0")
     return value
 
 
@@ -43,13 +46,13 @@ def parse_eps_grid(written: str) -> list[tuple[float, str]]:
             raise UserError("--eps is empty: write a list such as 0,2/255,4/255 or a range such as 0:16/255:17")
         return sorted({parse_eps(part): part for part in parts}.items())
     pieces = written.split(":")
-    if len(pieces) != 3 or not pieces[2].isdigit() or int(pieces[2]) < 2:
+    if len(pieces) != 3 or not pieces[2].isdecimal() or int(pieces[2]) < 2:
         raise UserError(f"eps range {written!r} is not start:stop:count: write one such as 0:16/255:17")
     low, high, count = parse_eps(pieces[0]), parse_eps(pieces[1]), int(pieces[2])
     if high <= low:
         raise UserError(f"eps range {written!r} does not rise: write the smaller end first")
     # Exact where the ends are fractions, so that 0:16/255:17 holds 8/255 itself.
-    first, last = Fraction(pieces[0]), Fraction(pieces[1])
+    first, last = _exact(pieces[0]), _exact(pieces[1])
     grid = [first + (last - first) * step / (count - 1) for step in range(count)]
     return [(float(value), str(value)) for value in grid]
 
@@ -118,6 +121,9 @@ def _parse_attack(part: str) -> AttackSpec:
         call = ast.parse(f"f({rest}", mode="eval").body
     except SyntaxError:
         raise wrong from None
-    if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+        raise wrong
+    names = [word.arg for word in call.keywords]
+    if None in names or len(set(names)) < len(names):
         raise wrong
     return AttackSpec(name, tuple((str(word.arg), _literal(word.value, part)) for word in call.keywords))

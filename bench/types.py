@@ -54,7 +54,9 @@ class Budget:
 class Classifier(Protocol):
     """Maps images (N, C, H, W) in [0, 1] to logits (N, K)."""
 
-    def __call__(self, x: Tensor, /) -> Tensor: ...
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Logits (N, K)."""
+        ...
 
 
 class HasFeatures(Classifier, Protocol):
@@ -97,7 +99,7 @@ class Attack(Protocol):
 
     A frozen dataclass whose fields are its parameters; it keeps no state. `needs` names the methods that the model must
     have; `norms` the norms it can work in, the preferred one first; `minimal` says that it looks for the smallest
-    perturbation and ignores eps.
+    perturbation and ignores eps. A field with metadata {"bound": True} is filled by `bind(scene)`, not by the user.
     """
 
     needs: ClassVar[tuple[str, ...]]

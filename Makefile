@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up everything by themselves; nothing outside .venv is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test test-all lint clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bench needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "torch$$(sed -n 's/^torch\(==.*\)/\1/p' constraints.txt)"
+	$(PIP) -e ".[peers,dev]"
+	# Their metadata asks for an old requests and a torchvision that does not import beside CPU torch; neither needs it.
+	$(PIP) --no-deps torchattacks adv-lib
+	touch $@
+
+demo: $(READY)
+	$(BIN)/bench run --model mat_digits --attacks pgd,cw,ddn,adaptive --out runs/demo --resume
+	$(BIN)/bench sweep-eps --model mat_digits --attack pgd --out runs/demo-sweep --resume
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m ""
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

@@ -1,0 +1,98 @@
+"""The Python interface: `bench.evaluate` on plain tensors and any module, and runs that know their views."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from bench import checkpoints, measures, run, store
+from bench.specs import parse_eps
+from bench.tables import render
+from bench.types import Checkpoint, ImageSet
+
+
+@dataclass(frozen=True)
+class Run(store.Run):
+    """A run's verdicts (a DataFrame, one row an image, attack and eps) and its record, with the tables made of them."""
+
+    def table(self) -> pd.DataFrame:
+        """The columns of `table.csv`, a row an attack and a `worst` row for each norm."""
+        return measures.summary(self)
+
+    def worst(self) -> pd.DataFrame:
+        """The `worst` rows alone: the per-example minimum over all attacks of a norm."""
+        table = self.table()
+        return table[table["attack"] == measures.WORST].reset_index(drop=True)
+
+    def to_latex(self) -> str:
+        """The table as a booktabs tabular whose caption states the protocol."""
+        return render.latex(self.table(), render.caption(self))
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        return render.markdown(self.table())
+
+
+def load_run(directory: str | Path) -> Run:
+    """Read a stored run.
+
+    Raises:
+        UserError: the folder holds none, or it is damaged.
+    """
+    stored = store.load(directory)
+    return Run(stored.verdicts, stored.record, stored.directory)
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: str = "pgd,adaptive",
+    norm: str = "linf",
+    eps: float | str | None = 8 / 255,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: str = "auto",
+    force: bool = False,
+    trained_with: dict[str, dict[str, Any]] | None = None,
+    name: str = "model",
+) -> Run:
+    """Attack a model on images (N, C, H, W) in [0, 1] with labels (N,); no file is read or written.
+
+    `eps` may be written as "8/255"; None allows minimal attacks alone. The same verdicts as `bench run` gives. Attacks
+    that need exemplars (`latent`) take them from `images`. The model keeps its mode, its weights and its device.
+
+    Raises:
+        UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit.
+    """
+    number = parse_eps(str(eps)) if eps is not None else None
+    data = _image_set(images, labels)
+    budget: Sequence[tuple[float, str]] | None = None if number is None else [(number, str(eps))]
+    request = run.Request(
+        name, attacks, norm=norm, eps=budget, seed=seed, batch_size=batch_size, device=device, force=force
+    )
+    checkpoint = Checkpoint(name, type(model).__name__, trained_with=trained_with or {})
+    home = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    tested = run.Subject(
+        model, checkpoint, checkpoints.state_sha256(model), data, lambda count: run.first_of_each_class(data, count)
+    )
+    try:
+        with run.prepare(request, tested) as prepared:
+            made = run.in_memory(prepared)
+    finally:
+        model.to(home)
+    return Run(made.verdicts, made.record)
+
+
+def _image_set(images: Tensor, labels: Tensor) -> ImageSet:
+    images, labels = images.detach().cpu().float(), labels.detach().cpu().long()
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    return ImageSet("tensors", "", images, labels, torch.arange(len(labels)), digest, ())

@@ -1,0 +1,185 @@
+"""The adaptive family: PGD on the losses that defenses train on, and on margins and rescalings of their scores.
+
+`adaptive` on the command line means every attack here whose needs the model meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import losses, passes
+from bench.ascent import Attempt, Schedule, first_success
+from bench.registry import attacks
+from bench.types import Budget, Norm, Scene
+
+_Attempts = Iterator[Attempt]
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """PGD from a random start on an objective that a subclass chooses; steps as in `pgd`.
+
+    The random start is part of the attack: cosine distance and KL are flat at the clean image.
+    """
+
+    steps: int = 40
+    step_size: float | None = None
+    restarts: int = 1
+
+    adaptive: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    minimal: ClassVar[bool] = False
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """The ascents to make, most promising first."""
+        raise NotImplementedError
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        schedule = Schedule.standard(budget, self.steps, self.step_size)
+        repeated = [attempt for attempt in self.attempts(model, x, y) for _ in range(self.restarts)]
+        return first_success(model, x, y, budget, keys, schedule, repeated)
+
+
+@attacks.register("margin")
+@dataclass(frozen=True)
+class Margin(Adaptive):
+    """Best wrong logit minus true logit, the margin of Carlini and Wagner (2017): does not saturate."""
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        yield Attempt(losses.logit_margin)
+
+
+@attacks.register("normalised_ce")
+@dataclass(frozen=True)
+class NormalisedCE(Adaptive):
+    """Cross-entropy of logits brought to unit spread: undoes the saturation that huge features cause."""
+
+    scale: float = 1.0
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        yield Attempt(losses.NormalisedCE(self.scale))
+
+
+@attacks.register("kl")
+@dataclass(frozen=True)
+class KL(Adaptive):
+    """CE + beta KL(clean || adversarial): the adaptive attack on TRADES (MAT, section 4.4). `beta` is TRADES' 1/lambda."""
+
+    beta: float = 6.0
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent, against the clean logits."""
+        yield Attempt(losses.TradesObjective(self.beta), (passes.outputs(model, x),))
+
+
+@attacks.register("latent")
+@dataclass(frozen=True)
+class Latent(Adaptive):
+    """Pull the features onto those of a clean image of another class (Sabour et al. 2016).
+
+    The `targets` nearest exemplars of other classes are tried in turn; exemplars are the first `per_class` images of each
+    class of the training split, so that they are the same for every run.
+    """
+
+    targets: int = 2
+    per_class: int = 10
+    exemplars: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
+
+    needs: ClassVar[tuple[str, ...]] = ("features", "classify")
+
+    def bind(self, scene: Scene) -> Latent:
+        """Fetch the exemplars before a run."""
+        return replace(self, exemplars=scene.exemplars(self.per_class))
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent a target."""
+        if self.exemplars is None:
+            raise ValueError("latent has no exemplars: call bind(scene) first")
+        images, labels = (part.to(x.device) for part in self.exemplars)
+        theirs = passes.reference_outputs(model.features, images)
+        distances = torch.cdist(passes.outputs(model.features, x), theirs, compute_mode="donot_use_mm_for_euclid_dist")
+        order = distances.masked_fill(labels == y[:, None], torch.inf).argsort(1, stable=True)
+        for rank in range(min(self.targets, len(labels))):
+            yield Attempt(losses.latent_target, (theirs[order[:, rank]],))
+
+
+@dataclass(frozen=True)
+class _OnCenters(Adaptive):
+    needs: ClassVar[tuple[str, ...]] = ("features", "classify", "class_centers")
+
+
+@attacks.register("mat")
+@dataclass(frozen=True)
+class MAT(_OnCenters):
+    """FTC + alpha SO + beta CD: MAT's own adaptive attack (MAT, section 4.4).
+
+    A term that the model was not trained with is left out: a checkpoint's stanza sets alpha and beta under
+    `trained_with`, and its values stand unless the command line sets others.
+    """
+
+    alpha: float = 1.0
+    beta: float = 6.0
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        clean = (passes.outputs(model.features, x),) if self.beta else ()
+        yield Attempt(losses.MatObjective(self.alpha, self.beta), clean)
+
+
+@attacks.register("ftc")
+@dataclass(frozen=True)
+class FTC(_OnCenters):
+    """Cosine distance to the center of the true class (MAT, eq. 4)."""
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        yield Attempt(losses.MatObjective(alpha=0, beta=0))
+
+
+@attacks.register("so")
+@dataclass(frozen=True)
+class SO(_OnCenters):
+    """The second-order term alone (MAT, eq. 6): weak by itself, part of the ablation."""
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        yield Attempt(losses.MatObjective(alpha=1, beta=0, ftc=0))
+
+
+@attacks.register("bibo")
+@dataclass(frozen=True)
+class BIBO(_OnCenters):
+    """Cosine distance to the clean features (MAT, eq. 8)."""
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent, away from the clean features."""
+        yield Attempt(losses.MatObjective(alpha=0, beta=1, ftc=0), (passes.outputs(model.features, x),))
+
+
+@attacks.register("cosine_margin")
+@dataclass(frozen=True)
+class CosineMargin(_OnCenters):
+    """Best wrong cosine minus the true one: free of the scale of features and centers."""
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        yield Attempt(losses.cosine_margin)
+
+
+@attacks.register("mmc")
+@dataclass(frozen=True)
+class MMC(_OnCenters):
+    """Descend MMC's own loss toward the nearest wrong center (Tramer et al. 2020, section on MMC)."""
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
+        """One ascent."""
+        yield Attempt(losses.nearest_wrong_center)

@@ -1,0 +1,78 @@
+"""Decoupled direction and norm: an l2 search that walks on a sphere and changes its radius by a factor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import active, boundary, norms, passes
+from bench.registry import attacks
+from bench.types import Budget, Norm
+
+_LAST_STEP = 0.01
+
+
+def log_odds(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-odds against the true class, (N,): logsumexp of the other logits minus the true one.
+
+    Its gradient is that of cross-entropy divided by 1 - p_y, so the direction is cross-entropy's own, but it does not
+    underflow where the softmax saturates.
+    """
+    logits = model(x)
+    true = y[:, None]
+    others = logits.scatter(1, true, -torch.inf).logsumexp(1)
+    return others - logits.gather(1, true).squeeze(1), logits
+
+
+@attacks.register("ddn")
+@dataclass(frozen=True)
+class DDN:
+    """Decoupled direction and norm attack (Rony et al. 2019, algorithm 1), untargeted.
+
+    Each step adds the gradient of cross-entropy at length `step_size`, annealed by a cosine to 0.01, then rescales the
+    perturbation to a radius that shrinks by `gamma` if the last image was adversarial and grows by it otherwise. The
+    paper's evaluation rounds images to 256 grey levels; `levels` None does not, 256 does. `refine` bisects at the end
+    between the found image and the clean one, which is not in the paper.
+
+    Two details differ from the paper: the direction is computed from the log-odds of the true class, which is the same
+    vector without the underflow of a saturated softmax, and a gradient that is exactly zero is replaced by a random
+    direction.
+    """
+
+    steps: int = 100
+    step_size: float = 1.0
+    gamma: float = 0.05
+    init: float = 1.0
+    levels: int | None = None
+    refine: int = 0
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    minimal: ClassVar[bool] = True
+
+    def image(self, x: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
+        """The image (N, C, H, W) in [0, 1] at `radius` (N,) from x along delta, on the grid of `levels` if there is one."""
+        scale = radius / norms.size(delta, "l2").clamp_min(1e-12)
+        z = (x + delta * norms.per_example(scale, delta)).clamp(0, 1)
+        return z if self.levels is None else (z * (self.levels - 1)).round() / (self.levels - 1)
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        found, rows, z = active.Found(x), active.everything(x), x
+        farthest = boundary.farthest(x, "l2")
+        radius = torch.full_like(farthest, self.init)
+        for step in range(self.steps):
+            _, logits, gradient = passes.ascent_direction(log_odds, model, z, y, rows=rows)
+            fooled, delta = active.wrong(logits, y), z - x
+            found.record_smaller(rows, z, fooled, norms.size(delta, "l2"))
+            radius = torch.where(fooled, radius * (1 - self.gamma), radius * (1 + self.gamma)).minimum(farthest)
+            length = boundary.cosine(self.step_size, _LAST_STEP, step, self.steps)
+            delta += length * boundary.unit(gradient, keys, step)
+            z = self.image(x, delta, radius)
+        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        found.record_smaller(rows, z, fooled, norms.size(z - x, "l2"))
+        boundary.toward_clean(model, x, y, found, "l2", self.refine)
+        return found.x_adv

@@ -1,0 +1,75 @@
+"""FGSM and its iterated forms without a random start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import losses, norms
+from bench.ascent import Schedule, ascend
+from bench.registry import attacks
+from bench.types import Budget, Norm
+
+
+def _schedule(budget: Budget, steps: int, step_size: float | None, decay: float = 0.0) -> Schedule:
+    eps = budget.bound("an iterated FGSM")
+    size = eps / 5 if step_size is None else torch.full_like(eps, step_size)
+    return Schedule(steps, size.float(), decay)
+
+
+@attacks.register("fgsm")
+@dataclass(frozen=True)
+class FGSM:
+    """One step of size eps along the steepest ascent of cross-entropy (Goodfellow et al. 2015)."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        schedule = Schedule(1, budget.bound("fgsm").float())
+        return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
+
+
+@attacks.register("bim")
+@dataclass(frozen=True)
+class BIM:
+    """PGD from the clean image (Kurakin et al. 2017). `step_size` None means eps / 5, foolbox's default."""
+
+    steps: int = 10
+    step_size: float | None = None
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        schedule = _schedule(budget, self.steps, self.step_size)
+        return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
+
+
+@attacks.register("mim")
+@dataclass(frozen=True)
+class MIM:
+    """BIM along accumulated gradients, MI-FGSM (Dong et al. 2018, algorithm 1).
+
+    `step_size` None means eps / 5, the ratio of cleverhans' defaults; the paper takes eps / steps.
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+    decay: float = 1.0
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        schedule = _schedule(budget, self.steps, self.step_size, self.decay)
+        return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv

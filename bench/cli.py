@@ -1,0 +1,217 @@
+"""The command line: parses, calls, prints. Results on stdout; progress and faults on stderr."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.types import UserError
+
+_INTERRUPTED = 130
+_FAULT = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="bench")
+def main() -> None:
+    """Measure the robustness of image classifiers: attack, re-judge, tabulate."""
+
+
+def entry() -> None:
+    """Run the command line; every fault is one line on stderr and exit 2."""
+    try:
+        code = main.main(standalone_mode=False)
+    except UserError as fault:
+        _fail(str(fault))
+    except click.ClickException as fault:
+        _fail(" ".join(fault.format_message().split()))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("bench: interrupted: what was written stays, and --resume continues it", err=True)
+        sys.exit(_INTERRUPTED)
+    except Exception as fault:
+        traceback.print_exc()
+        _fail(f"internal error, please report it: {type(fault).__name__}: {fault}")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str) -> None:
+    click.echo(f"bench: {text}", err=True)
+    sys.exit(_FAULT)
+
+
+def _command() -> str:
+    return shlex.join(["bench", *sys.argv[1:]])
+
+
+def _subject_options(command: Any) -> Any:
+    """The options that `run` and `sweep-eps` share."""
+    options = [
+        click.option("--model", required=True, help="Name in checkpoints.toml, file.py:factory or package.module:factory."),
+        click.option("--data", help="Data set; by default the one of the model's stanza (bench list data)."),
+        click.option("--split", default="test", show_default=True),
+        click.option("-n", type=int, help="Use the first N images in official order."),
+        click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="Norm of the threat model."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--batch-size", default="auto", show_default=True, help="Images at once, or auto."),
+        click.option("--device", default="auto", show_default=True),
+        click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),
+        click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; by default one under runs/."),
+        click.option("--resume", is_flag=True, help="Continue the run in --out."),
+        click.option("--force", is_flag=True, help="Attack a model that fails the checks; the run records it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _batch_size(written: str) -> int | None:
+    if written == "auto":
+        return None
+    if not written.isdigit() or int(written) < 1:
+        raise UserError(f"--batch-size {written!r} is not a count: give a whole number of images, or auto")
+    return int(written)
+
+
+def _request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
+    from bench.run import Request
+
+    names = ("model", "data", "split", "n", "norm", "seed", "device", "force", "data_dir")
+    return Request(
+        **{name: options[name] for name in names},
+        attacks=attacks,
+        eps=eps,
+        batch_size=_batch_size(options["batch_size"]),
+        save_adversarial=options.get("save_adversarial", False),
+        command=_command(),
+    )
+
+
+@main.command()
+@_subject_options
+@click.option("--attacks", required=True, help='Attack list, as in "pgd(steps=100),cw,adaptive" (bench list attacks).')
+@click.option("--eps", help="Budget, as in 8/255 or 0.3; by default what the model was trained for.")
+@click.option("--save-adversarial", is_flag=True, help="Keep the adversarial examples, for bench verify.")
+def run(**options: Any) -> None:
+    """Attack a model and write verdicts.csv, table.csv, table.tex, run.json and curve.png."""
+    from bench import session
+    from bench.specs import parse_eps
+
+    eps = None if options["eps"] is None else [(parse_eps(options["eps"]), options["eps"])]
+    request = _request(options, options["attacks"], eps)
+    click.echo(session.run(request, options["out"], options["resume"]))
+
+
+@main.command("sweep-eps")
+@_subject_options
+@click.option("--attack", required=True, help="One attack; adaptive stands for all that fit.")
+@click.option("--eps", help="Grid: 0:16/255:17 or 0,2/255,4/255; by default 0 to twice the trained eps in 17 steps.")
+def sweep_eps(**options: Any) -> None:
+    """Robust accuracy over eps: curve.csv, curve.tex and curve.png."""
+    from bench import session
+    from bench.specs import parse_eps_grid
+
+    eps = None if options["eps"] is None else parse_eps_grid(options["eps"])
+    request = _request(options, options["attack"], eps)
+    click.echo(session.sweep(request, options["out"], options["resume"]))
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--runs", multiple=True, type=click.Path(path_type=Path), help="Folders of runs, or folders of such.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/tables"), show_default=True)
+def table(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
+    """A paper's table, measured beside published, as CSV and LaTeX: bench table mat/4."""
+    from bench import session
+
+    for name in names:
+        click.echo(session.paper_table(name, list(runs) or [Path("results/runs")], out))
+
+
+@main.command()
+@click.option("--baseline", type=click.Path(path_type=Path), default=Path("results/baseline.csv"), show_default=True)
+@click.option("--model", "models", multiple=True, help="Check these models alone.")
+@click.option("--allow-rise", is_flag=True, help="Accept a model that got stronger.")
+@click.option("--tolerance", type=float, help="Net change accepted, as a fraction of the images.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the findings as JUnit XML as well.")
+@click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
+@click.option("--add", "added", multiple=True, type=click.Path(path_type=Path), help="Store this run in the baseline.")
+def check(**options: Any) -> int:
+    """Run what the baseline holds again. Exit 0: it holds; 1: it regressed; 2: it could not run."""
+    from bench import gate
+
+    if options["added"]:
+        click.echo(gate.add(options["baseline"], options["added"]))
+        return 0
+    report = gate.check(
+        options["baseline"], options["models"], options["allow_rise"], options["tolerance"], options["data_dir"]
+    )
+    if options["junit"]:
+        gate.write_junit(report, options["junit"])
+    click.echo(report.text)
+    return report.exit_code
+
+
+@main.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+def compare(run_a: Path, run_b: Path) -> None:
+    """Two runs on the same images, paired example by example."""
+    from bench import regress, store
+    from bench.tables import render
+
+    click.echo(render.console(regress.compare_runs(store.load(run_a), store.load(run_b))))
+
+
+@main.command()
+@click.argument("directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--model", help="Judge with this model in place of the recorded one.")
+def verify(directory: Path, model: str | None) -> int:
+    """Judge a run's stored adversarial examples again, without attacking."""
+    from bench import session
+
+    agrees, text = session.verify(directory, model)
+    click.echo(text)
+    return 0 if agrees else 1
+
+
+@main.command()
+@click.argument("directory", metavar="RUN", type=click.Path(path_type=Path))
+def audit(directory: Path) -> None:
+    """Signs that an attack, not the model, is what failed; each names what to run next."""
+    from bench import audit as auditing
+    from bench import store
+
+    click.echo(auditing.report(store.load(directory)))
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(["models", "attacks", "data", "tables", "defenses"]))
+def list_(kind: str) -> None:
+    """What there is: models, attacks, data, tables or defenses."""
+    from bench import session
+
+    click.echo(session.catalogue(kind))
+
+
+@main.group()
+def data() -> None:
+    """Data sets."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where to put it; by default the user cache.")
+def fetch(name: str, data_dir: Path | None) -> None:
+    """Download a data set from its official address and check it."""
+    from bench import session
+
+    click.echo(session.fetch(name, data_dir))
+
+
+if __name__ == "__main__":
+    entry()

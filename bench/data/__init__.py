@@ -1,0 +1,1 @@
+"""Data sets: one module each, registered by name in `bench.registry.datasets`."""

@@ -1,0 +1,1 @@
+"""Architectures: one file a family; each registers factories in `bench.registry.architectures`."""

@@ -1,0 +1,153 @@
+"""`--attacks` to attacks: names resolved, fields checked, needs and norms settled before anything runs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+from bench.specs import AttackSpec, parse_attacks
+from bench.types import Attack, Norm, ThreatModel, UserError
+
+ADAPTIVE = "adaptive"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack that will run: its name as tables show it, the object, and the norm it works in."""
+
+    label: str
+    name: str
+    attack: Attack
+    norm: Norm
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Every field with its value, as `run.json` records it."""
+        return {field: getattr(self.attack, field) for field in settable(type(self.attack))}
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether `adaptive` includes it."""
+        return bool(getattr(self.attack, "adaptive", False))
+
+
+def settable(kind: type[Any]) -> list[str]:
+    """The fields of an attack class that a user may set."""
+    return [field.name for field in fields(kind) if field.init and not field.metadata.get("bound")]
+
+
+def missing_needs(attack: Any, model: Any) -> list[str]:
+    """The methods that the attack needs and the model lacks."""
+    return [need for need in attack.needs if not callable(getattr(model, need, None))]
+
+
+def _from_file(name: str) -> type[Any]:
+    """An attack class of the user's own: `path/to/file.py:Class`."""
+    path, _, attribute = name.rpartition(":")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if not Path(path).is_file() or spec is None or spec.loader is None:
+        raise UserError(f"attack file {path!r} not found: give a path to a Python file, as in my_attack.py:MyAttack")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"attack file {path!r} does not import: {type(error).__name__}: {error}") from error
+    kind = getattr(module, attribute, None)
+    if not isinstance(kind, type) or not all(hasattr(kind, word) for word in ("needs", "norms", "minimal")):
+        raise UserError(f"{name!r} is not an attack class: it needs the class attributes needs, norms and minimal")
+    return kind
+
+
+def _kind(name: str) -> type[Any]:
+    if ".py:" in name:
+        return _from_file(name)
+    kind: type[Any] = registry.attacks[name]
+    return kind
+
+
+def _check_value(label: str, field: str, default: Any, value: Any) -> None:
+    """Refuse a value of another type than the field's default, and counts below 1."""
+    counts = isinstance(default, int) and not isinstance(default, bool)
+    numbers = isinstance(default, float) or default is None
+    if isinstance(default, bool):
+        right = isinstance(value, bool)
+    elif counts:
+        right = isinstance(value, int) and not isinstance(value, bool)
+    else:
+        right = not numbers or value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if not right:
+        raise UserError(f"attack {label!r}: {field} cannot be {value!r}: its default is {default!r}")
+    if counts and value < 1 and default >= 1:
+        raise UserError(f"attack {label!r}: {field} must be at least 1, not {value}")
+
+
+def build(spec: AttackSpec, trained_with: Mapping[str, Mapping[str, Any]]) -> Attack:
+    """The attack of one spec; fields that the user leaves out take what the model was trained with, else defaults.
+
+    Raises:
+        UserError: unknown attack or field, or a value of the wrong kind.
+    """
+    kind = _kind(spec.name)
+    known = settable(kind)
+    defaults = {field.name: field.default for field in fields(kind)}
+    for field, value in spec.fields:
+        if field not in known:
+            raise UserError(
+                f"attack {spec.name!r} has no field {field!r}: {registry.suggestion(field, known) if known else 'it has none'}"
+            )
+        _check_value(str(spec), field, defaults[field], value)
+    inherited = {field: value for field, value in trained_with.get(spec.name, {}).items() if field in known}
+    attack: Attack = kind(**{**inherited, **dict(spec.fields)})
+    return attack
+
+
+def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
+    if threat.norm in attack.norms:
+        return threat.norm
+    if attack.minimal:
+        return attack.norms[0]
+    raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
+
+
+def _expanded(specs: list[AttackSpec], model: Any, threat: ThreatModel) -> list[tuple[AttackSpec, bool]]:
+    """Specs with `adaptive` replaced by its members, each with whether it was asked for by name."""
+    result: dict[AttackSpec, bool] = {}
+    for spec in specs:
+        if spec.name != ADAPTIVE:
+            result[spec] = True
+            continue
+        for name, kind in registry.attacks.items():
+            fits = getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
+            if fits:
+                own = tuple((field, value) for field, value in spec.fields if field in settable(kind))
+                result.setdefault(AttackSpec(name, own), False)
+        shared = {field for member, asked in result.items() if not asked for field, _ in member.fields}
+        for field, _ in spec.fields:
+            if field not in shared:
+                raise UserError(f"no adaptive attack has a field {field!r}: bench list attacks shows theirs")
+    return list(result.items())
+
+
+def plan(
+    written: str, model: Any, threat: ThreatModel, trained_with: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Planned]:
+    """Resolve an attack list for a model and a threat model, in the order written.
+
+    Raises:
+        UserError: a name, field or value is wrong, a need is not met, the norm is not known to a budgeted attack, or a
+            budgeted attack has no eps.
+    """
+    planned = []
+    for spec, _asked in _expanded(parse_attacks(written), model, threat):
+        attack = build(spec, trained_with or {})
+        lacking = missing_needs(attack, model)
+        if lacking:
+            raise UserError(f"attack {str(spec)!r} needs the model to have {', '.join(lacking)}: this model has not")
+        if threat.eps is None and not attack.minimal:
+            raise UserError(f"attack {str(spec)!r} needs a budget: give --eps")
+        planned.append(Planned(str(spec), spec.name, attack, _norm(str(spec), attack, threat)))
+    return planned

@@ -1,0 +1,191 @@
+"""What each command does, from words to the text it prints. The command line only parses and prints."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bench import checkpoints, files, measures, registry, store, trials
+from bench.data import loading
+from bench.figures import curves
+from bench.plan import settable
+from bench.run import Prepared, Request, execute, prepare, subject
+from bench.tables import render, run_table
+from bench.types import UserError
+
+
+class Progress:
+    """A bar on a terminal: images done, and the running robust accuracy of the attack under way."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        job = prepared.job
+        total = sum(len(trials.epsilons(planned, job.threats)) for planned in prepared.attacks) * len(job.data)
+        self._bar = tqdm(total=total, unit="row", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+        self._attack = ""
+        self._robust = self._seen = 0
+
+    def __call__(self, outcome: trials.Outcome) -> None:
+        """Take note of a chunk."""
+        if outcome.chunk.planned.label != self._attack:
+            self._attack, self._robust, self._seen = outcome.chunk.planned.label, 0, 0
+        self._seen += len(outcome.verdicts)
+        self._robust += sum(row.clean_pred == row.label and not row.broken for row in outcome.verdicts)
+        self._bar.set_description(f"{self._attack}: robust {self._robust / max(self._seen, 1):.1%}", refresh=False)
+        self._bar.update(len(outcome.verdicts))
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        self._bar.close()
+
+
+def _folder(out: Path | None, resume: bool, model: str, kind: str) -> Path:
+    if out is not None:
+        return out
+    if resume:
+        raise UserError("--resume needs --out: name the folder of the run to continue")
+    stem = Path(model).name.replace(":", "-")
+    return Path("runs") / f"{stem}-{kind}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+
+
+def _made(request: Request, directory: Path, resume: bool) -> store.Run:
+    with prepare(request, subject(request)) as prepared:
+        for name in prepared.record["forced"]:
+            print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
+        progress = Progress(prepared)
+        try:
+            return execute(prepared, directory, resume, progress)
+        finally:
+            progress.close()
+
+
+def _warnings(made: store.Run) -> str:
+    flagged = measures.flagged(made)
+    if not flagged:
+        return ""
+    return f"\n{flagged} rows met NaN or infinity (adv_pred -1): they are no evidence of robustness"
+
+
+def run(request: Request, out: Path | None, resume: bool) -> str:
+    """Attack a model, store the run with its table and curve, and return what to print."""
+    directory = _folder(out, resume, request.model, "run")
+    made = _made(request, directory, resume)
+    table = run_table.write(made, directory)
+    curves.draw(made, directory / "curve.png")
+    return f"{render.console(table)}{_warnings(made)}\n\n{directory}"
+
+
+def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float, str]]:
+    """From 0 to twice eps, so that eps itself is the point in the middle."""
+    exact = Fraction(written) if written else Fraction(eps).limit_denominator(10**6)
+    grid = [2 * exact * step / (points - 1) for step in range(points)]
+    return [(float(value), str(value)) for value in grid]
+
+
+def sweep(request: Request, out: Path | None, resume: bool) -> str:
+    """Robust accuracy over eps, stored as a run with curve.csv, curve.tex and curve.png."""
+    if request.eps is None:
+        known = checkpoints.load(request.model).checkpoint.trained_for
+        if known is None or known.eps is None or (request.norm and request.norm != known.norm):
+            raise UserError("the model's stanza names no eps for this norm: give --eps, as in 0:16/255:17")
+        request = replace(request, eps=default_grid(known.eps, known.written))
+    directory = _folder(out, resume, request.model, "sweep")
+    made = _made(request, directory, resume)
+    run_table.write(made, directory)
+    table = run_table.write_curve(made, directory)
+    curves.draw(made, directory / "curve.png")
+    return f"{render.console(table)}{_warnings(made)}\n\n{directory}"
+
+
+def paper_table(name: str, places: Sequence[Path], out: Path) -> str:
+    """One paper's table from stored runs, as CSV and LaTeX in `out`."""
+    from bench.tables import published
+
+    kind = registry.tables[name]
+    found = [path.parent for place in places for path in sorted(place.rglob("run.json"))]
+    if not found:
+        raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
+    return str(render.write(kind([store.load(place) for place in found], published.read()), out, name.replace("/", "_")))
+
+
+def verify(directory: Path, model: str | None) -> tuple[bool, str]:
+    """Judge stored adversarial examples again; whether every verdict stands, and a line that says so."""
+    import torch
+
+    from bench import adversarial, checks
+    from bench.judge import judge
+
+    kept, made = adversarial.load(directory), store.load(directory)
+    name = model or made.record["model"]
+    loaded = checkpoints.load(name)
+    if not model and loaded.sha256 != made.record["weights_sha256"]:
+        raise UserError(f"{name} is not the model of this run: its weights have another hash; give --model to judge it anyway")
+    differ = 0
+    with checks.prepared(loaded.model):
+        for rows, images, clean in adversarial.by_trial(kept, made.verdicts):
+            first = rows.iloc[0]
+            eps = None if first["eps"] != first["eps"] else torch.full((len(rows),), float(first["eps"]))
+            again = judge(
+                loaded.model,
+                torch.from_numpy(clean),
+                torch.from_numpy(images),
+                torch.as_tensor(rows["clean_pred"].to_numpy()),
+                first["norm"],
+                eps,
+            )
+            wrong = again.adv_pred.numpy() != rows["label"].to_numpy()
+            right = (rows["clean_pred"] == rows["label"]).to_numpy()
+            broken = wrong & right & again.lawful.numpy() & (again.adv_pred.numpy() >= 0)
+            differ += int((broken != rows["broken"].to_numpy()).sum())
+    total = len(made.verdicts)
+    if differ:
+        return False, f"{differ} of {total} verdicts of {directory} do not stand"
+    return True, f"all {total} verdicts of {directory} stand"
+
+
+def catalogue(kind: str) -> str:
+    """What there is of a kind, a line each."""
+    if kind == "models":
+        lines = [
+            f"{name:28} {point.data:9} {point.defense or '-':10} {point.arch}"
+            for name, point in sorted(checkpoints.registry().items())
+        ]
+    elif kind == "attacks":
+        lines = [_attack_line(name, attack) for name, attack in registry.attacks.items()]
+    elif kind == "data":
+        lines = [f"{name:10} {', '.join(thing.splits)}" for name, thing in registry.datasets.items()]
+        lines.append("folder:PATH a folder of images, one directory a class")
+    else:
+        chosen = registry.tables if kind == "tables" else registry.defenses
+        lines = [f"{name:14} {_first_line(thing)}" for name, thing in chosen.items()]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _attack_line(name: str, attack: Any) -> str:
+    defaults = {field: attack.__dataclass_fields__[field].default for field in settable(attack)}
+    written = ", ".join(f"{field}={value}" for field, value in defaults.items())
+    kind = "minimal" if attack.minimal else "adaptive" if getattr(attack, "adaptive", False) else "budgeted"
+    return f"{name:15} {kind:9} {','.join(attack.norms):12} {_first_line(attack)}\n{'':15} ({written})"
+
+
+def fetch(name: str, data_dir: Path | None) -> str:
+    """Download a data set; where its files are now."""
+    thing = loading.find(name)
+    if not hasattr(thing, "fetch"):
+        raise UserError(f"{name} needs no download")
+    directory = data_dir or files.directories(None)[0]
+    if shutil.disk_usage(directory if directory.exists() else Path.cwd()).free < 2**28:
+        raise UserError(f"{directory} has less than 256 MiB free: give another --data-dir")
+    return "\n".join(str(path) for path in thing.fetch(directory))

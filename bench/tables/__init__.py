@@ -1,0 +1,1 @@
+"""Tables: views of runs, one file a table. `render` writes them all."""

@@ -1,0 +1,95 @@
+"""Tables of manifold-aware training (MAT)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench import measures
+from bench.registry import tables
+from bench.store import Run
+from bench.tables import published as numbers
+
+_COLUMNS = (
+    "data",
+    "defense",
+    "so",
+    "bibo",
+    "model",
+    "n",
+    "pgd_accuracy",
+    "pgd_accuracy_published",
+    "adaptive_accuracy",
+    "adaptive_accuracy_published",
+)
+
+Row = tuple[str, str, str, str]
+"""Where a number belongs: (data, defense, SO, BIBO)."""
+
+
+def parts(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A run's row of table 4: the defense in capitals, and O or X for SO and for BIBO.
+
+    The words of the defense and the model name decide: `mat-so-bibo`, `mat-bibo`, `mat-so`; plain `mat` has neither.
+    TRADES has no SO to switch, and its robust term plays BIBO's part.
+    """
+    words = re.split(r"[^a-z0-9]+", f"{record.get('defense', '')} {record.get('model', '')}".lower())
+    if "trades" in words:
+        return "TRADES", "-", "O"
+    defense = "MAT" if "mat" in words else str(record.get("defense", "")).upper()
+    return defense, *("O" if part in words else "X" for part in ("so", "bibo"))
+
+
+@tables.register("mat/4")
+def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy under PGD and under adaptive attacks (MAT, table 4), measured beside published.
+
+    Fractions. PGD is the run's first attack named pgd in its norm; adaptive is the per-image worst over the record's
+    `adaptive` attacks at the same eps. Several runs of one row stand below each other; a row without a run has only the
+    published numbers.
+    """
+    printed: dict[Row, dict[str, float]] = {}
+    for _, line in numbers.results(published, "MAT-002", "4").iterrows():
+        so, bibo = re.findall(r"=(\S+)", line["variant"])
+        column = "pgd_accuracy_published" if line["attack"] == "PGD" else "adaptive_accuracy_published"
+        printed.setdefault((line["dataset"], line["defense"], so, bibo), {})[column] = float(line["value"]) / 100
+    datasets = {row[0] for row in printed}
+    measured: dict[Row, list[dict[str, Any]]] = {row: [] for row in printed}
+    for run in runs:
+        defense, so, bibo = parts(run.record)
+        if defense in ("TRADES", "MAT"):
+            measured.setdefault((_dataset(run, datasets), defense, so, bibo), []).append(_measured(run))
+    rows = [
+        dict(zip(_COLUMNS, row, strict=False)) | printed.get(row, {}) | cells
+        for row, found in measured.items()
+        for cells in found or [{}]
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"n": "Int64"})
+
+
+def _dataset(run: Run, known: set[str]) -> str:
+    name = str(run.record.get("data", ""))
+    return next((one for one in known if one.lower() == name.lower().replace("-", "")), name)
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    entries = {entry["spec"]: entry for entry in run.record.get("attacks", ())}
+    pgd = next((spec for spec, entry in entries.items() if entry.get("name") == "pgd"), None)
+    adaptive = run.record.get("adaptive", ())
+    return {
+        "model": run.record.get("model", ""),
+        "n": run.verdicts["index"].nunique(),
+        "pgd_accuracy": _robust(run, lambda spec: spec == pgd),
+        "adaptive_accuracy": _robust(run, lambda spec: spec in adaptive),
+    }
+
+
+def _robust(run: Run, wanted: Callable[[str], bool]) -> float:
+    """Robust accuracy of the worst of some attacks, at the largest eps of the run; NaN if none was run."""
+    eps = max(measures.budgets(run.record), default=None)
+    here = [one for one in measures.outcomes(run) if (one.norm, one.eps) == (run.record.get("norm"), eps)]
+    chosen = [one for one in here if one.attack != measures.WORST and wanted(one.attack)]
+    return float(measures.worst(chosen).numbers()["robust_accuracy"]) if chosen else float("nan")

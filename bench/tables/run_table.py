@@ -1,0 +1,70 @@
+"""The main table of a run: `table.csv` and `table.tex`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bench import measures
+from bench.store import Run
+from bench.tables import render
+
+
+def protocol(run: Run) -> str:
+    """What was measured, in one line: model, data, number of images, threat model and seed."""
+    record = run.record
+    images = record.get("indices")
+    count = len(images) if images is not None else run.verdicts["index"].nunique()
+    asked = measures.budgets(record)
+    if len(asked) > 1:
+        low, *_, high = asked.values()
+        budget = f"ε from {low} to {high}"
+    else:
+        budget = f"ε = {next(iter(asked.values()))}" if asked else "smallest perturbations"
+    split = f" ({record['split']})" if record.get("split") else ""
+    parts = [
+        f"model {record.get('model', '')}",
+        f"data {record.get('data', '')}{split}",
+        f"n = {count}",
+        f"{record.get('norm', '')} {budget}",
+        f"seed {record.get('seed', '')}",
+    ]
+    return ", ".join(parts)
+
+
+def caption(run: Run) -> str:
+    """The protocol of a run, and how to read its table."""
+    lost = measures.flagged(run)
+    warning = f" {lost} rows met NaN or infinity: they are no evidence of robustness." if lost else ""
+    unfinished = "" if run.record.get("finished", True) else " The run is not finished."
+    return (
+        f"{protocol(run)}. Accuracies and success rates in percent, with Wilson 95% limits on robust accuracy; sizes on "
+        "[0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the norm, image by image."
+        f"{warning}{unfinished}"
+    )
+
+
+def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
+    """Write `table.csv` and `table.tex` into the run's directory, or another, and return the table.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    place = directory or run.directory
+    if place is None:
+        raise ValueError("a run in memory has no directory: give one")
+    table = measures.summary(run)
+    render.write(place, "table", table, caption(run), measures.budgets(run.record))
+    return table
+
+
+def latex(run: Run) -> str:
+    """The run's table as `table.tex` holds it."""
+    return render.latex(measures.summary(run), caption(run), measures.budgets(run.record))
+
+
+def console(run: Run) -> str:
+    """The run's table for a terminal, under one line that states the protocol."""
+    table = render.console(measures.summary(run), measures.budgets(run.record))
+    return f"{protocol(run)}\n\n{table}"

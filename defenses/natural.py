@@ -1,0 +1,22 @@
+"""Natural training: no defense, the row that every table starts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from bench import losses
+from bench.registry import defenses
+from defenses.defense import Defense
+
+
+@defenses.register("natural")
+@dataclass(frozen=True)
+class Natural(Defense):
+    """Cross-entropy on clean images."""
+
+    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+        """Mean cross-entropy; see `Defense.loss`."""
+        return losses.cross_entropy(model(x), y).mean()

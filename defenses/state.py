@@ -1,0 +1,96 @@
+"""Where a training stands: saved whole and atomically after each epoch, read without unpickling code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.types import UserError
+from defenses.defense import Trainee
+from defenses.recipe import Recipe
+
+Row = dict[str, float | None]
+
+
+@dataclass
+class Progress:
+    """The log so far, a row an epoch, and the best epoch's weights where the recipe keeps the best."""
+
+    log: list[Row] = field(default_factory=list)
+    best_score: float = -1.0
+    best_epoch: int = -1
+    best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.log)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file whole: a reader, or a run after a crash, sees the old content or the new.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error}): check the place and the disk") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """A hash of everything in a recipe that decides the weights."""
+    decisive = replace(recipe, path="", settings=(), train=replace(recipe.train, device="auto"))
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()
+
+
+def save(path: Path, recipe: Recipe, trainee: Trainee, progress: Progress) -> None:
+    """Write the state of a training."""
+    content = {
+        "recipe": fingerprint(recipe),
+        "model": trainee.model.state_dict(),
+        "modules": trainee.modules.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in trainee.optimizers.items()},
+        "progress": vars(progress),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def restore(path: Path, recipe: Recipe, trainee: Trainee) -> Progress:
+    """Bring a trainee to the state in a file.
+
+    Raises:
+        UserError: the file is damaged or was made by another recipe.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        made_by = content["recipe"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        text = str(error).partition("\n")[0]
+        raise UserError(f"{path} is not a training's state ({text}): delete it and train again") from None
+    if made_by != fingerprint(recipe):
+        raise UserError(f"{path} was made by another recipe or other settings: give the same ones, or another --out")
+    trainee.model.load_state_dict(content["model"])
+    trainee.modules.load_state_dict(content["modules"])
+    for name, optimizer in trainee.optimizers.items():
+        optimizer.load_state_dict(content["optimizers"][name])
+    return Progress(**content["progress"])
