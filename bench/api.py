@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import checkpoints, measures, run, store
 from bench.specs import parse_eps
-from bench.tables import render
+from bench.tables import render, run_table
 from bench.types import Checkpoint, ImageSet
 
 
@@ -33,7 +33,7 @@ class Run(store.Run):
 
     def to_latex(self) -> str:
         """The table as a booktabs tabular whose caption states the protocol."""
-        return render.latex(self.table(), render.caption(self))
+        return run_table.latex(self)
 
     def to_markdown(self) -> str:
         """The table in Markdown."""

@@ -150,20 +150,23 @@ def summary(run: Run) -> pd.DataFrame:
 def curve(verdicts: pd.DataFrame, grid: Sequence[float] | None = None) -> pd.DataFrame:
     """Robust accuracy of one attack over eps, columns `CURVE`.
 
-    A minimal attack is thresholded at the grid, by default at 0 and at each size where an image breaks. A budgeted
-    attack has the eps that it was run at; a grid picks some of them.
+    A minimal attack is thresholded at the grid, by default at every step (see `steps`). A budgeted attack has the eps
+    that it was run at; a grid picks some of them.
     """
     budgeted = verdicts[verdicts["eps"].notna()]
-    if len(budgeted):
-        groups: Iterable[tuple[Any, pd.DataFrame]] = budgeted.groupby("eps")
-        points = [(float(eps), _images(rows)) for eps, rows in groups]
-        points = [(eps, images) for eps, images in points if grid is None or eps in grid]
-    else:
-        images = _images(verdicts)
-        steps = sorted({0.0, *images["size"].dropna()}) if grid is None else grid
-        points = [(eps, _threshold(images, eps)) for eps in steps]
-    rows = [Outcome("", "", eps, images, 0, 0, 0.0).numbers() for eps, images in points]
-    return pd.DataFrame(rows, columns=list(CURVE))
+    if not len(budgeted):
+        return steps(_images(verdicts), grid)
+    groups: Iterable[tuple[Any, pd.DataFrame]] = budgeted.groupby("eps")
+    return _points([(float(eps), _images(rows)) for eps, rows in groups if grid is None or eps in grid])
+
+
+def steps(images: pd.DataFrame, grid: Sequence[float] | None = None) -> pd.DataFrame:
+    """Robust accuracy over eps, columns `CURVE`, where each image breaks at the size in `images` (see `Outcome`).
+
+    By default at 0 and at each size: between two of them nothing changes.
+    """
+    chosen = sorted({0.0, *images["size"].dropna()}) if grid is None else grid
+    return _points([(eps, _threshold(images, eps)) for eps in chosen])
 
 
 def worst(attacks: Sequence[Outcome]) -> Outcome:
@@ -193,6 +196,11 @@ def budgets(record: Mapping[str, Any]) -> dict[float, str]:
         return {float(eps): str(written) for eps, written in sorted(record["eps_grid"])}
     eps = record.get("eps")
     return {} if eps is None else {float(eps): record.get("eps_written") or repr(float(eps))}
+
+
+def _points(points: list[tuple[float, pd.DataFrame]]) -> pd.DataFrame:
+    rows = [Outcome("", "", eps, images, 0, 0, 0.0).numbers() for eps, images in points]
+    return pd.DataFrame(rows, columns=list(CURVE))
 
 
 def _ratio(count: int, of: int) -> float:

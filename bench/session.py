@@ -78,9 +78,9 @@ def run(request: Request, out: Path | None, resume: bool) -> str:
     """Attack a model, store the run with its table and curve, and return what to print."""
     directory = _folder(out, resume, request.model, "run")
     made = _made(request, directory, resume)
-    table = run_table.write(made, directory)
-    curves.draw(made, directory / "curve.png")
-    return f"{render.console(table)}{_warnings(made)}\n\n{directory}"
+    run_table.write(made)
+    curves.write(made, directory / "curve.png")
+    return f"{run_table.console(made)}{_warnings(made)}\n\n{directory}"
 
 
 def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float, str]]:
@@ -99,21 +99,23 @@ def sweep(request: Request, out: Path | None, resume: bool) -> str:
         request = replace(request, eps=default_grid(known.eps, known.written))
     directory = _folder(out, resume, request.model, "sweep")
     made = _made(request, directory, resume)
-    run_table.write(made, directory)
-    table = run_table.write_curve(made, directory)
-    curves.draw(made, directory / "curve.png")
-    return f"{render.console(table)}{_warnings(made)}\n\n{directory}"
+    run_table.write(made)
+    run_table.write_curve(made, directory)
+    curves.write(made, directory / "curve.png")
+    return f"{run_table.console(made)}{_warnings(made)}\n\n{directory}"
 
 
 def paper_table(name: str, places: Sequence[Path], out: Path) -> str:
     """One paper's table from stored runs, as CSV and LaTeX in `out`."""
     from bench.tables import published
 
-    kind = registry.tables[name]
+    make = registry.tables[name]
     found = [path.parent for place in places for path in sorted(place.rglob("run.json"))]
     if not found:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    return str(render.write(kind([store.load(place) for place in found], published.read()), out, name.replace("/", "_")))
+    table = make([store.load(place) for place in found], published.load())
+    render.write(out, name.replace("/", "-"), table, inspect.getdoc(make) or name)
+    return f"{render.console(table)}\n\n{out / name.replace('/', '-')}.csv"
 
 
 def verify(directory: Path, model: str | None) -> tuple[bool, str]:

@@ -135,7 +135,13 @@ class AdversarialDefense(Defense):
         return Ball.around(x, Budget(self.norm, eps))
 
     def climb(
-        self, model: Any, objective: Objective, ball: Ball, y: Tensor, start: Tensor, references: tuple[Tensor, ...] = ()
+        self,
+        model: Any,
+        objective: Objective,
+        ball: Ball,
+        y: Tensor,
+        start: Tensor,
+        references: tuple[Tensor, ...] = (),
     ) -> Tensor:
         """The last iterate (N, C, H, W) of an ascent on `objective` from `start`, in evaluation mode."""
         size = torch.full((len(y),), parse_eps(self.step_size), device=start.device)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from bench import noise, passes
 from bench.data.loading import load
-from bench.registry import architectures
+from bench.models.factory import build
 from bench.types import ImageSet, UserError
 from defenses.defense import Trainee
 from defenses.optimise import optimizer_maker
@@ -63,20 +65,15 @@ def _on(device: torch.device, data: ImageSet) -> ImageSet:
     )
 
 
-def model_of(recipe: Recipe) -> torch.nn.Module:
+def model_of(recipe: Recipe) -> nn.Module:
     """The recipe's model with fresh weights, drawn from its seed.
 
     Raises:
         UserError: the architecture refuses its arguments.
     """
-    build = architectures[recipe.model.arch]
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.train.seed)
-            model: torch.nn.Module = build(**recipe.model.args)
-    except TypeError as error:
-        raise UserError(f"architecture {recipe.model.arch} refuses model.args ({error}): correct them") from None
-    return model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        return build(recipe.model.arch, recipe.model.args, Path(recipe.path).parent)
 
 
 def trainee_of(recipe: Recipe, data: ImageSet) -> Trainee:

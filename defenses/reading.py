@@ -97,7 +97,9 @@ def _find(named: str, beside: Path | None = None) -> Path:
             return place
     if "/" in named or named.endswith(".toml"):
         raise UserError(f"recipe {named} does not exist: check the path, or name a built-in one")
-    raise UserError(f"unknown recipe {named!r}: {suggestion(named, sorted(path.stem for path in RECIPES.glob('*.toml')))}")
+    raise UserError(
+        f"unknown recipe {named!r}: {suggestion(named, sorted(path.stem for path in RECIPES.glob('*.toml')))}"
+    )
 
 
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

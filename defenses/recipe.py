@@ -153,4 +153,3 @@ def load(named: str, settings: tuple[str, ...] = ()) -> Recipe:
         parse_eps(recipe.evaluation.step_size)
     recipe.threat()
     return recipe
-

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.models.weights import load_safely
 from bench.types import UserError
 from defenses.defense import Trainee
 from defenses.recipe import Recipe
@@ -81,13 +82,10 @@ def restore(path: Path, recipe: Recipe, trainee: Trainee) -> Progress:
     Raises:
         UserError: the file is damaged or was made by another recipe.
     """
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        made_by = content["recipe"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
-        text = str(error).partition("\n")[0]
-        raise UserError(f"{path} is not a training's state ({text}): delete it and train again") from None
-    if made_by != fingerprint(recipe):
+    content: Mapping[Any, Any] = load_safely(path)
+    if "recipe" not in content:
+        raise UserError(f"{path} is not a training's state: delete it and train again")
+    if content["recipe"] != fingerprint(recipe):
         raise UserError(f"{path} was made by another recipe or other settings: give the same ones, or another --out")
     trainee.model.load_state_dict(content["model"])
     trainee.modules.load_state_dict(content["modules"])

@@ -37,7 +37,7 @@ COLUMNS = (
 _EVALUATION_BATCH = 500
 
 
-class Diverged(Exception):
+class Diverged(ArithmeticError):
     """The loss or a weight is no longer finite; the text says where it happened and what is left."""
 
 

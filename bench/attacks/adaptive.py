@@ -107,7 +107,7 @@ class Latent(Adaptive):
         images, labels = (part.to(x.device) for part in self.exemplars)
         theirs = passes.reference_outputs(model.features, images)
         distances = torch.cdist(passes.outputs(model.features, x), theirs, compute_mode="donot_use_mm_for_euclid_dist")
-        order = distances.masked_fill(labels == y[:, None], torch.inf).argsort(1, stable=True)
+        order = distances.masked_fill(labels == y[:, None], torch.inf).argsort(dim=1, stable=True)
         for rank in range(min(self.targets, len(labels))):
             yield Attempt(losses.latent_target, (theirs[order[:, rank]],))
 

@@ -51,7 +51,7 @@ def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
-        raise UserError(f"{arch} is a {type(factory).__name__}, not a factory: name a function that returns the model")
+        raise UserError(f"{arch} is {type(factory).__name__}, not a factory: name a function that returns the model")
     try:
         model = factory(**args)
     except UserError:
@@ -61,7 +61,7 @@ def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:
             f"{arch} failed with {type(fault).__name__} ({one_line(fault)}): correct it or its args"
         ) from fault
     if not isinstance(model, nn.Module):
-        raise UserError(f"{arch} returned a {type(model).__name__}, not an nn.Module: return the model itself")
+        raise UserError(f"{arch} returned {type(model).__name__}, not an nn.Module: return the model itself")
     return model
 
 

@@ -104,7 +104,7 @@ class StandardiseImage(nn.Module):
         """Images (N, C, H, W) to the same shape."""
         centred = x - x.mean((1, 2, 3), keepdim=True)
         # Clamping the variance, not its root: the gradient of a root at 0 is infinite and a flat image would give NaN.
-        variance = centred.square().mean((1, 2, 3), keepdim=True).clamp_min(1 / x[0].numel())
+        variance = centred.square().mean((1, 2, 3), keepdim=True).clamp_min(1 / x.shape[1:].numel())
         return centred / variance.sqrt()
 
 

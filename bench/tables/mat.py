@@ -33,14 +33,19 @@ Row = tuple[str, str, str, str]
 def parts(record: Mapping[str, Any]) -> tuple[str, str, str]:
     """A run's row of table 4: the defense in capitals, and O or X for SO and for BIBO.
 
-    The words of the defense and the model name decide: `mat-so-bibo`, `mat-bibo`, `mat-so`; plain `mat` has neither.
-    TRADES has no SO to switch, and its robust term plays BIBO's part.
+    MAT's weights alpha and beta decide where the checkpoint's stanza records them (`trained_with.mat`); otherwise the
+    words of the defense and the model name: `mat-so-bibo`, `mat-bibo`, `mat-so`; plain `mat` has neither. TRADES has no
+    SO to switch, and its robust term plays BIBO's part.
     """
     words = re.split(r"[^a-z0-9]+", f"{record.get('defense', '')} {record.get('model', '')}".lower())
     if "trades" in words:
         return "TRADES", "-", "O"
-    defense = "MAT" if "mat" in words else str(record.get("defense", "")).upper()
-    return defense, *("O" if part in words else "X" for part in ("so", "bibo"))
+    if "mat" not in words:
+        return str(record.get("defense", "")).upper(), "X", "X"
+    weights = (record.get("trained_with") or {}).get("mat")
+    has_so = weights.get("alpha", 1) > 0 if weights else "so" in words
+    has_bibo = weights.get("beta", 1) > 0 if weights else "bibo" in words
+    return "MAT", "O" if has_so else "X", "O" if has_bibo else "X"
 
 
 @tables.register("mat/4")

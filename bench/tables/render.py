@@ -6,7 +6,7 @@ decimals, sizes with four digits, eps as it was written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ _HEADINGS = {
     "so": "SO",
     "bibo": "BIBO",
 }
+_SPARED = ("mean_size", "forwards", "backwards")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -84,7 +85,7 @@ def latex(table: pd.DataFrame, caption: str, written: Mapping[float, str] | None
     head, *body = [" & ".join(latex_escaped(cell) for cell in row) + r" \\" for row in rows]
     lines = [
         r"\begin{table}",
-        r"\centering",
+        r"\centering\small",
         rf"\caption{{{latex_escaped(caption)}}}",
         rf"\begin{{tabular}}{{{kinds}}}",
         r"\toprule",
@@ -100,32 +101,44 @@ def latex(table: pd.DataFrame, caption: str, written: Mapping[float, str] | None
 
 def markdown(table: pd.DataFrame, written: Mapping[float, str] | None = None) -> str:
     """A Markdown table."""
-    return _tabulated(table, written, "pipe") + "\n"
+    shown = readable(table, written)
+    sides = ["right" if _is_number(table[name]) else "left" for name in table.columns]
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in shown.to_numpy().tolist()]
+    text = tabulate(rows, headers=list(shown.columns), tablefmt="pipe", disable_numparse=True, colalign=sides)
+    return f"{text}\n"
 
 
 def console(table: pd.DataFrame, written: Mapping[float, str] | None = None) -> str:
-    """A compact text table; columns that say the same in every row, such as the model, are the caller's to say once."""
+    """A narrow text table: without costs and mean sizes, and without a model and data that never change."""
     once = [name for name in ("model", "data") if name in table and table[name].nunique() < 2]
-    return _tabulated(table.drop(columns=once), written, "simple")
+    table = table.drop(columns=[*once, *_SPARED], errors="ignore")
+    shown = readable(table, written)
+    columns = [[str(name), *shown[name]] for name in shown]
+    widths = [max(map(len, cells)) for cells in columns]
+    rules = ["-" * width for width in widths]
+    cells = [
+        [cell.rjust(width) if _is_number(table[name]) else cell.ljust(width) for cell in column]
+        for name, column, width in zip(table.columns, columns, widths, strict=True)
+    ]
+    head, *body = zip(*cells, strict=True)
+    return "\n".join("  ".join(line).rstrip() for line in (head, rules, *body))
 
 
-def write(directory: Path, name: str, table: pd.DataFrame, caption: str, written: Mapping[float, str]) -> None:
-    """Write NAME.csv and NAME.tex, each whole or not at all.
+def write(
+    directory: Path,
+    name: str,
+    table: pd.DataFrame,
+    caption: str,
+    written: Mapping[float, str] | None = None,
+    stated: Sequence[str] = (),
+) -> None:
+    """Write NAME.csv and NAME.tex, each whole or not at all; LaTeX leaves out columns that the caption has `stated`.
 
     Raises:
         UserError: the disk is full or the place cannot be written.
     """
     write_atomically(directory / f"{name}.csv", csv(table))
-    write_atomically(directory / f"{name}.tex", latex(table, caption, written))
-
-
-def _tabulated(table: pd.DataFrame, written: Mapping[float, str] | None, form: str) -> str:
-    shown = readable(table, written)
-    sides = ["right" if _is_number(table[name]) else "left" for name in table.columns]
-    rows = shown.to_numpy().tolist()
-    if form == "pipe":
-        rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    return str(tabulate(rows, headers=list(shown.columns), tablefmt=form, disable_numparse=True, colalign=sides))
+    write_atomically(directory / f"{name}.tex", latex(table.drop(columns=list(stated)), caption, written))
 
 
 def _is_number(column: pd.Series[Any]) -> bool:

@@ -10,6 +10,20 @@ from bench import measures
 from bench.store import Run
 from bench.tables import render
 
+_STATED = ("model", "data")
+_CURVE = (
+    "model",
+    "data",
+    "attack",
+    "norm",
+    "eps",
+    "n",
+    "clean_accuracy",
+    "robust_accuracy",
+    "ci_low",
+    "ci_high",
+)
+
 
 def protocol(run: Run) -> str:
     """What was measured, in one line: model, data, number of images, threat model and seed."""
@@ -36,11 +50,14 @@ def protocol(run: Run) -> str:
 def caption(run: Run) -> str:
     """The protocol of a run, and how to read its table."""
     lost = measures.flagged(run)
-    warning = f" {lost} rows met NaN or infinity: they are no evidence of robustness." if lost else ""
+    counted = "1 row" if lost == 1 else f"{lost} rows"
+    warning = f" {counted} met NaN or infinity: no evidence of robustness." if lost else ""
     unfinished = "" if run.record.get("finished", True) else " The run is not finished."
+    stated = protocol(run)
     return (
-        f"{protocol(run)}. Accuracies and success rates in percent, with Wilson 95% limits on robust accuracy; sizes on "
-        "[0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the norm, image by image."
+        f"{stated[:1].upper()}{stated[1:]}. Accuracies and success rates in percent, with Wilson 95% limits on robust "
+        "accuracy; sizes on [0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the "
+        "norm, image by image."
         f"{warning}{unfinished}"
     )
 
@@ -55,13 +72,25 @@ def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
     if place is None:
         raise ValueError("a run in memory has no directory: give one")
     table = measures.summary(run)
-    render.write(place, "table", table, caption(run), measures.budgets(run.record))
+    render.write(place, "table", table, caption(run), measures.budgets(run.record), _STATED)
+    return table
+
+
+def write_curve(run: Run, directory: Path) -> pd.DataFrame:
+    """Write a sweep's `curve.csv` and `curve.tex`: accuracies at each eps, without sizes and costs.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    table = measures.summary(run)[list(_CURVE)]
+    render.write(directory, "curve", table, caption(run), measures.budgets(run.record), _STATED)
     return table
 
 
 def latex(run: Run) -> str:
     """The run's table as `table.tex` holds it."""
-    return render.latex(measures.summary(run), caption(run), measures.budgets(run.record))
+    table = measures.summary(run).drop(columns=list(_STATED))
+    return render.latex(table, caption(run), measures.budgets(run.record))
 
 
 def console(run: Run) -> str:

@@ -1,0 +1,94 @@
+"""`python -m defenses train RECIPE`, `list`, `adopt`: reads arguments and prints; holds no logic."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.registry import defenses
+from bench.types import UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Train the defenses of the papers."""
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, as in train.epochs=5.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where files go (default: runs/training/NAME).")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted training stopped.")
+@click.option("--data-dir", metavar="DIR", help="Where data sets lie (default: $BENCH_DATA, then the cache).")
+def train(recipe: str, settings: tuple[str, ...], out: Path | None, resume: bool, data_dir: str | None) -> None:
+    """Train by RECIPE, a TOML file or the name of a built-in one."""
+    from defenses import recipe as recipes
+    from defenses.train import train as run
+
+    read = recipes.load(recipe, settings)
+    out = Path("runs", "training", read.name) if out is None else out
+    changed = [part for setting in settings for part in ("--set", setting)]
+    command = shlex.join(["python", "-m", "defenses", "train", recipe, *changed])
+    last = run(read, out, resume, command, data_dir)
+    click.echo(_summary(read, last))
+    click.echo(f"weights: {out / 'weights.safetensors'}  stanza: {out / 'stanza.toml'}  log: {out / 'log.csv'}")
+
+
+def _summary(recipe: Any, row: dict[str, float | None]) -> str:
+    parts = [f"{recipe.name}: epoch {row['epoch']:.0f}"]
+    if row.get("held_out_accuracy") is not None:
+        parts.append(f"held-out clean {row['held_out_accuracy']:.1%}")
+    if row.get("held_out_pgd_accuracy") is not None:
+        threat = recipe.threat()
+        parts.append(f"PGD-{recipe.evaluation.steps} {threat.norm} {threat.written} {row['held_out_pgd_accuracy']:.1%}")
+    return ", ".join(parts)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--into", type=click.Path(path_type=Path), default=Path("checkpoints.toml"), show_default=True)
+def adopt(directory: Path, into: Path) -> None:
+    """Copy a finished training into a project: stanza into checkpoints.toml, weights and log beside it."""
+    from defenses import stanza
+
+    for path in stanza.adopt(directory, into):
+        click.echo(path)
+
+
+@main.command("list")
+def list_() -> None:
+    """Name the defenses and the built-in recipes."""
+    from defenses.reading import RECIPES
+
+    for name, defense in defenses.items():
+        click.echo(f"{name:12} {(defense.__doc__ or '').strip().splitlines()[0]}")
+    click.echo("recipes: " + ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml"))))
+
+
+def entry() -> None:
+    """Run the command; one line and exit status 2 for bad input, 1 for a diverged training."""
+    try:
+        main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail("interrupted: --resume goes on from the last finished epoch", 130)
+    except click.ClickException as error:
+        _fail(" ".join(error.format_message().split()), 2)
+    except UserError as error:
+        _fail(str(error), 2)
+    except ArithmeticError as error:
+        _fail(str(error), 1)
+
+
+def _fail(text: str, status: int) -> None:
+    click.echo(f"error: {text}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,75 @@
+"""Small models and images that tests share: made from noise by key, the same in every session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import noise
+from bench.types import Budget, Norm
+
+
+class Centred(nn.Module):
+    """A small convolutional classifier with features and class centers: every attack's needs are met."""
+
+    def __init__(self, classes: int = 5, channels: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 6, 3, padding=1)
+        self.embed = nn.Linear(6 * 36, 8)
+        self.register_buffer("centers", torch.zeros(classes, 8))
+        for place, weight in enumerate([*self.parameters(), self.centers]):
+            key = noise.keys(place, torch.arange(1), "weights")
+            scale = 3.0 / max(weight[0].numel(), 1) ** 0.5
+            weight.data.copy_((noise.uniform(key, weight.shape)[0] * 2 - 1) * scale)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.embed(self.conv(x).relu().flatten(1))
+
+    def classify(self, z: Tensor) -> Tensor:
+        return z @ self.centers.T
+
+    def class_centers(self) -> Tensor:
+        return self.centers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.features(x))
+
+
+class Scene:
+    """Exemplars for attacks that ask for them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
+        x, y = images(self.model, 30, purpose="exemplars")
+        return x, y
+
+    def surrogate(self, name: str) -> nn.Module:
+        return Centred().eval().requires_grad_(False)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """In eval mode, without weight gradients."""
+    return model.eval().requires_grad_(False)
+
+
+def images(model: Any, count: int, channels: int = 1, purpose: str = "images") -> tuple[Tensor, Tensor]:
+    """Images (count, channels, 6, 6) and the model's own predictions as their labels."""
+    x = noise.uniform(noise.keys(0, torch.arange(count), purpose), (channels, 6, 6))
+    with torch.no_grad():
+        return x, model(x).argmax(1)
+
+
+def keys(count: int, purpose: str = "attack") -> Tensor:
+    return noise.keys(0, torch.arange(count), purpose)
+
+
+def budget(norm: Norm, eps: float | list[float], count: int) -> Budget:
+    values = [eps] * count if isinstance(eps, float) else eps
+    return Budget(norm, torch.tensor(values, dtype=torch.float64))
+
+
+EPS: dict[str, float] = {"linf": 0.08, "l2": 0.4, "l1": 2.0}
