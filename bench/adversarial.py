@@ -1,25 +1,28 @@
 """Adversarial examples of a run, stored so that they can be judged again without attacking.
 
 While a run goes on every chunk is a file of its own; `merge` joins them into `adversarial.npz`: `indices`, `attacks`,
-`norms` (n,), `eps` (n,), NaN for minimal attacks, and `images` (n, C, H, W) float32.
+`norms` (n,), `eps` (n,), NaN for minimal attacks, `images` (n, C, H, W) float32, and once for each index
+`clean_indices` (m,) and `clean` (m, C, H, W), so that sizes can be measured again without the data set.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bench import store
 from bench.types import UserError, Verdict
 
-_FIELDS = ("indices", "attacks", "norms", "eps", "images")
+_ROWS = ("indices", "attacks", "norms", "eps", "images")
+_FIELDS = (*_ROWS, "clean_indices", "clean")
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,19 @@ class Stored:
     norms: npt.NDArray[np.str_]
     eps: npt.NDArray[np.float64]
     images: npt.NDArray[np.float32]
+    clean_indices: npt.NDArray[np.int64]
+    clean: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
-def add(directory: Path, rows: Sequence[Verdict], images: npt.NDArray[np.float32]) -> None:
-    """Store the adversarial examples (n, C, H, W) of n rows beside those already there.
+Images = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""The adversarial and the clean images of some rows, each (n, C, H, W)."""
+
+
+def add(directory: Path, rows: Sequence[Verdict], images: Images) -> None:
+    """Store the adversarial examples of n rows, and their clean images, beside those already there.
 
     Raises:
         UserError: the disk is full or the place cannot be written.
@@ -45,12 +54,17 @@ def add(directory: Path, rows: Sequence[Verdict], images: npt.NDArray[np.float32
     if not rows:
         return
     folder = directory / "adversarial.parts"
+    adversarial, clean = (np.ascontiguousarray(half, dtype=np.float32) for half in images)
+    indices = np.array([row.index for row in rows], dtype=np.int64)
+    clean_indices, first = np.unique(indices, return_index=True)
     part = Stored(
-        np.array([row.index for row in rows], dtype=np.int64),
+        indices,
         np.array([row.attack for row in rows], dtype=np.str_),
         np.array([row.norm for row in rows], dtype=np.str_),
         np.array([np.nan if row.eps is None else row.eps for row in rows], dtype=np.float64),
-        np.ascontiguousarray(images, dtype=np.float32),
+        adversarial,
+        clean_indices,
+        clean[first],
     )
     if len(part.images) != len(part):
         raise ValueError(f"{len(part)} rows but {len(part.images)} images: give one image a row")
@@ -69,13 +83,15 @@ def merge(directory: Path) -> None:
     # A chunk whose rows were lost in a crash was made again, to the same images: the later one counts.
     last = {
         store.trial(attack, norm, None if np.isnan(eps) else eps, index): place
-        for place, (index, attack, norm, eps) in enumerate(zip(*(joined[name] for name in _FIELDS[:4]), strict=True))
+        for place, (index, attack, norm, eps) in enumerate(zip(*(joined[name] for name in _ROWS[:4]), strict=True))
     }
     table = store.load(directory).verdicts
     wanted = zip(table["attack"], table["norm"], table["eps"], table["index"], strict=True)
     keys = [store.trial(attack, norm, None if np.isnan(eps) else eps, index) for attack, norm, eps, index in wanted]
     order = [last[key] for key in keys if key in last]
-    _write(merged, Stored(**{name: values[order] for name, values in joined.items()}))
+    clean_indices, first = np.unique(joined["clean_indices"], return_index=True)
+    ordered = {name: joined[name][order] for name in _ROWS}
+    _write(merged, Stored(**ordered, clean_indices=clean_indices, clean=joined["clean"][first]))
     for path in paths:
         path.unlink()
     folder.rmdir()
@@ -91,6 +107,24 @@ def load(directory: Path | str) -> Stored:
     if not path.exists():
         raise UserError(f"{directory} holds no adversarial examples: run it with --save-adversarial")
     return _read(path)
+
+
+def by_trial(stored: Stored, verdicts: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Images]]:
+    """The rows of each attack, norm and eps with their images.
+
+    Raises:
+        UserError: a row has no image.
+    """
+    keys = zip(stored.attacks, stored.norms, stored.eps, stored.indices, strict=True)
+    places = {store.trial(a, n, None if np.isnan(e) else e, i): place for place, (a, n, e, i) in enumerate(keys)}
+    clean = {int(index): place for place, index in enumerate(stored.clean_indices)}
+    for _, rows in verdicts.groupby(["attack", "norm", "eps"], dropna=False, sort=False):
+        attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
+        bound = None if np.isnan(eps) else float(eps)
+        wanted = [places.get(store.trial(attack, norm, bound, index), -1) for index in rows["index"]]
+        if -1 in wanted:
+            raise UserError(f"some rows of {attack} have no stored image: the run was made without --save-adversarial")
+        yield rows, (stored.images[wanted], stored.clean[[clean[int(index)] for index in rows["index"]]])
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench import checkpoints, measures, run, store
+from bench import checkpoints, measures, store
+from bench.request import Request, Subject, first_of_each_class
+from bench.run import in_memory, prepare
 from bench.specs import parse_eps
 from bench.tables import render, run_table
-from bench.types import Checkpoint, ImageSet
+from bench.types import Checkpoint, ImageSet, Norm
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def evaluate(
     images: Tensor,
     labels: Tensor,
     attacks: str = "pgd,adaptive",
-    norm: str = "linf",
+    norm: Norm = "linf",
     eps: float | str | None = 8 / 255,
     *,
     seed: int = 0,
@@ -76,17 +78,17 @@ def evaluate(
     number = parse_eps(str(eps)) if eps is not None else None
     data = _image_set(images, labels)
     budget: Sequence[tuple[float, str]] | None = None if number is None else [(number, str(eps))]
-    request = run.Request(
+    request = Request(
         name, attacks, norm=norm, eps=budget, seed=seed, batch_size=batch_size, device=device, force=force
     )
     checkpoint = Checkpoint(name, type(model).__name__, trained_with=trained_with or {})
     home = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    tested = run.Subject(
-        model, checkpoint, checkpoints.state_sha256(model), data, lambda count: run.first_of_each_class(data, count)
+    tested = Subject(
+        model, checkpoint, checkpoints.state_sha256(model), data, lambda count: first_of_each_class(data, count)
     )
     try:
-        with run.prepare(request, tested) as prepared:
-            made = run.in_memory(prepared)
+        with prepare(request, tested) as prepared:
+            made = in_memory(prepared)
     finally:
         model.to(home)
     return Run(made.verdicts, made.record)

@@ -66,10 +66,10 @@ def _plain_fails(run: Run, table: pd.DataFrame) -> Iterator[Sign]:
         plain = rows[rows["name"] == "pgd"]["robust_accuracy"]
         if plain.empty or plain.min() - rows["robust_accuracy"].min() <= _GAP:
             continue
-        best = rows.loc[rows["robust_accuracy"].idxmin()]
+        best = rows.sort_values("robust_accuracy", kind="stable").iloc[0]
         yield Sign(
             "masking",
-            f"pgd leaves {plain.min():.2%} at {norm} {eps:.4g} where {best['attack']} leaves {best['robust_accuracy']:.2%}",
+            f"at {norm} {eps:.4g} pgd leaves {plain.min():.2%}, {best['attack']} {best['robust_accuracy']:.2%}",
             "do not quote pgd; quote the worst row, and run more restarts of the stronger attack",
         )
 
@@ -116,7 +116,8 @@ def _large_eps(run: Run, table: pd.DataFrame) -> Iterator[Sign]:
     rows = _single(table)
     for _, row in rows[(rows["norm"] == "linf") & (rows["eps"] >= 0.5)].iterrows():
         if row["robust_accuracy"] > 0.2:
-            seen = f"{row['attack']} leaves {row['robust_accuracy']:.1%} at linf {row['eps']:.3g}, where any image can be grey"
+            where = f"at linf {row['eps']:.3g}, where any image can be grey"
+            seen = f"{row['attack']} leaves {row['robust_accuracy']:.1%} {where}"
             yield Sign("survives anything", seen, "the attack is broken: try another objective")
 
 
@@ -125,7 +126,9 @@ _LOOKS: tuple[Callable[[Run, pd.DataFrame], Iterator[Sign]], ...] = (
     _forced,
     _zero_gradients,
     _plain_fails,
-    _beaten_by(_NOISE, "beaten by noise", "its gradients mislead: run margin, normalised_ce and a gradient-free attack"),
+    _beaten_by(
+        _NOISE, "beaten by noise", "its gradients mislead: run margin, normalised_ce and a gradient-free attack"
+    ),
     _beaten_by(_SINGLE_STEP, "beaten by one step", "an iterated attack must not lose to one step: check its step size"),
     _minimal_fails,
     _rises,

@@ -1,4 +1,4 @@
-"""What the minimal attacks share: directions, annealing, the reach of the box, and a last search toward the clean image."""
+"""What minimal attacks share: directions, annealing, the reach of the box, a last search toward the clean image."""
 
 from __future__ import annotations
 

@@ -88,14 +88,17 @@ def model_failures(model: Any, images: Tensor) -> list[Failure]:
     try:
         passes.ascent_direction(losses.ce, model, x[:4], logits[:4].argmax(1))
     except RuntimeError:
-        failures.append(Failure("gradient", "the logits have no gradient with respect to the input: use gradient-free attacks"))
+        failures.append(
+            Failure("gradient", "the logits have no gradient with respect to the input: use gradient-free attacks")
+        )
     return failures
 
 
 def zero_gradient_share(model: Any, images: Tensor, labels: Tensor, batch_size: int) -> float:
     """The share of images (N, C, H, W) whose cross-entropy gradient is exactly zero everywhere: a sign of masking."""
     zero = 0
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+    for at in range(0, len(images), batch_size):
+        x, y = images[at : at + batch_size], labels[at : at + batch_size]
         _, _, gradient = passes.ascent_direction(losses.ce, model, x, y)
         zero += int((gradient == 0).flatten(1).all(1).sum())
     return zero / max(len(images), 1)

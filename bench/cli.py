@@ -51,7 +51,9 @@ def _command() -> str:
 def _subject_options(command: Any) -> Any:
     """The options that `run` and `sweep-eps` share."""
     options = [
-        click.option("--model", required=True, help="Name in checkpoints.toml, file.py:factory or package.module:factory."),
+        click.option(
+            "--model", required=True, help="Name in checkpoints.toml, file.py:factory or package.module:factory."
+        ),
         click.option("--data", help="Data set; by default the one of the model's stanza (bench list data)."),
         click.option("--split", default="test", show_default=True),
         click.option("-n", type=int, help="Use the first N images in official order."),
@@ -78,7 +80,7 @@ def _batch_size(written: str) -> int | None:
 
 
 def _request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
-    from bench.run import Request
+    from bench.request import Request
 
     names = ("model", "data", "split", "n", "norm", "seed", "device", "force", "data_dir")
     return Request(
@@ -136,7 +138,7 @@ def table(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
 @click.option("--baseline", type=click.Path(path_type=Path), default=Path("results/baseline.csv"), show_default=True)
 @click.option("--model", "models", multiple=True, help="Check these models alone.")
 @click.option("--allow-rise", is_flag=True, help="Accept a model that got stronger.")
-@click.option("--tolerance", type=float, help="Net change accepted, as a fraction of the images.")
+@click.option("--tolerance", type=click.IntRange(0), help="Net change accepted, in images; by default 1 % of them.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the findings as JUnit XML as well.")
 @click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
 @click.option("--add", "added", multiple=True, type=click.Path(path_type=Path), help="Store this run in the baseline.")

@@ -21,12 +21,13 @@ def per_example(values: Tensor, like: Tensor) -> Tensor:
 
 def size(delta: Tensor, norm: Norm) -> Tensor:
     """Norm (N,) of perturbations (N, ...), in their own precision."""
-    return torch.linalg.vector_norm(delta.flatten(1), ord=_ORDER[norm], dim=1)
+    sizes: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=_ORDER[norm], dim=1)
+    return sizes
 
 
 def rounding(shape: torch.Size, norm: Norm) -> float:
     """How much storing an image (C, H, W) of [0, 1] in float32 can add to the size of its perturbation."""
-    return 2.0**-24 * float(shape.numel()) ** (1 / _ORDER[norm])
+    return float(2.0**-24 * shape.numel() ** (1 / _ORDER[norm]))
 
 
 def _divide(delta: Tensor, by: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Tally:
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
 
     def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
-        """Count one forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
+        """Count a forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
         self.forwards[rows] += 1
         self.not_finite[rows] |= bad
         self.backwards[rows] += backwards

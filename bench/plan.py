@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,8 @@ def build(spec: AttackSpec, trained_with: Mapping[str, Mapping[str, Any]]) -> At
     defaults = {field.name: field.default for field in fields(kind)}
     for field, value in spec.fields:
         if field not in known:
-            raise UserError(
-                f"attack {spec.name!r} has no field {field!r}: {registry.suggestion(field, known) if known else 'it has none'}"
-            )
+            remedy = registry.suggestion(field, known) if known else "it has none"
+            raise UserError(f"attack {spec.name!r} has no field {field!r}: {remedy}")
         _check_value(str(spec), field, defaults[field], value)
     inherited = {field: value for field, value in trained_with.get(spec.name, {}).items() if field in known}
     attack: Attack = kind(**{**inherited, **dict(spec.fields)})

@@ -1,118 +1,25 @@
-"""One run from request to stored verdicts: what `bench run`, `bench sweep-eps`, `bench check` and the Python API share."""
+"""One run from request to stored verdicts: what the commands and the Python API share."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bench import capacity, checkpoints, checks, store, trials
-from bench.data import loading
 from bench.plan import Planned, plan
 from bench.provenance import provenance
-from bench.types import Checkpoint, Classifier, ImageSet, ThreatModel, UserError
+from bench.request import Request, Subject, device_named, threats
+from bench.types import Classifier
 from bench.writing import Writer
 
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several."""
-
-    model: str
-    attacks: str
-    data: str | None = None
-    split: str = "test"
-    n: int | None = None
-    norm: str | None = None
-    eps: Sequence[tuple[float, str]] | None = None
-    seed: int = 0
-    batch_size: int | None = None
-    device: str = "auto"
-    force: bool = False
-    save_adversarial: bool = False
-    data_dir: str | None = None
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model and the images it is to be tested on."""
-
-    model: Any
-    checkpoint: Checkpoint
-    sha256: str
-    data: ImageSet
-    exemplars: Callable[[int], tuple[Tensor, Tensor]]
-
-
 Progress = Callable[[trials.Outcome], None]
-
-
-def device_named(name: str) -> str:
-    """Resolve "auto" and refuse a device that is not there.
-
-    Raises:
-        UserError: torch does not know it, or it is absent.
-    """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here: use cpu or auto") from None
-    return chosen
-
-
-def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
-    """The first images of each class, in official order."""
-    places = [(data.labels == label).nonzero().squeeze(1)[:per_class] for label in data.labels.unique()]
-    chosen = torch.cat(places).sort().values
-    return data.images[chosen], data.labels[chosen]
-
-
-def subject(request: Request) -> Subject:
-    """Load the model and the data that a request names.
-
-    Raises:
-        UserError: one of them cannot be had.
-    """
-    loaded = checkpoints.load(request.model)
-    name = request.data or loaded.checkpoint.data
-    if not name:
-        raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")
-    data = loading.load(name, request.split, request.data_dir)
-    if request.n is not None:
-        if not 0 < request.n <= len(data):
-            raise UserError(f"-n {request.n} is not possible: {name} {request.split} has 1 to {len(data)} images")
-        data = data.select(slice(0, request.n))
-
-    def exemplars(per_class: int) -> tuple[Tensor, Tensor]:
-        return first_of_each_class(loading.load(name, "train", request.data_dir), per_class)
-
-    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars)
-
-
-def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
-    """The threat models of a request, one an eps; the stanza's `trained_for` fills what is left open.
-
-    Raises:
-        UserError: an unknown norm.
-    """
-    known = checkpoint.trained_for
-    norm = request.norm or (known.norm if known else "linf")
-    if norm not in ("linf", "l2", "l1"):
-        raise UserError(f"unknown norm {norm!r}: use linf, l2 or l1")
-    if request.eps:
-        return [ThreatModel(norm, eps, written) for eps, written in request.eps]
-    if known and known.norm == norm:
-        return [known]
-    return [ThreatModel(norm, None)]
 
 
 @dataclass(frozen=True)
@@ -158,7 +65,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     with checks.prepared(model):
         failures = checks.model_failures(model, tested.data.images[:32].to(device))
         if failures and not request.force:
-            raise UserError("; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures) + " (--force overrides)")
+            seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
+            raise UserError(f"{seen} (--force goes on, and the run records it)")
         asked = threats(request, tested.checkpoint)
         attacks = plan(request.attacks, model, asked[0], tested.checkpoint.trained_with)
         size = request.batch_size or capacity.batch_size(model, tested.data.images[:1].to(device))
@@ -251,7 +159,7 @@ def execute(prepared: Prepared, directory: Path, resume: bool, progress: Progres
                 for place, row in enumerate(outcome.verdicts)
                 if store.trial(row.attack, row.norm, row.eps, row.index) not in done
             ]
-            images = outcome.x_adv[fresh].numpy() if save else None
+            images = (outcome.x_adv[fresh].numpy(), outcome.x[fresh].numpy()) if save else None
             rows = [outcome.verdicts[place] for place in fresh]
             writer.append(rows, {outcome.chunk.planned.label: outcome.seconds}, images)
             if progress:

@@ -18,7 +18,8 @@ from bench import checkpoints, files, measures, registry, store, trials
 from bench.data import loading
 from bench.figures import curves
 from bench.plan import settable
-from bench.run import Prepared, Request, execute, prepare, subject
+from bench.request import Request, subject
+from bench.run import Prepared, execute, prepare
 from bench.tables import render, run_table
 from bench.types import UserError
 
@@ -129,10 +130,10 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     name = model or made.record["model"]
     loaded = checkpoints.load(name)
     if not model and loaded.sha256 != made.record["weights_sha256"]:
-        raise UserError(f"{name} is not the model of this run: its weights have another hash; give --model to judge it anyway")
+        raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
     differ = 0
     with checks.prepared(loaded.model):
-        for rows, images, clean in adversarial.by_trial(kept, made.verdicts):
+        for rows, (images, clean) in adversarial.by_trial(kept, made.verdicts):
             first = rows.iloc[0]
             eps = None if first["eps"] != first["eps"] else torch.full((len(rows),), float(first["eps"]))
             again = judge(

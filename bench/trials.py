@@ -1,7 +1,7 @@
 """The schedule: which images meet which attack in which batch. Yields chunks of verdicts; writes nothing.
 
-A chunk is a fixed range of images under one attack at every eps of the run. Chunks share nothing, so they may be made in
-any order, by any process, or made again after an interruption.
+A chunk is a fixed range of images under one attack at every eps of the run. Chunks share nothing, so they may be made
+in any order, by any process, or made again after an interruption.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Work done: verdicts in the order image, then eps; the proposals (len(verdicts), C, H, W) behind them; seconds."""
+    """Work done: verdicts in the order image, then eps; their clean and proposed images, each (n, C, H, W); seconds."""
 
     chunk: Chunk
     verdicts: list[Verdict]
+    x: Tensor
     x_adv: Tensor
     seconds: float
 
 
 def clean_predictions(model: Any, data: ImageSet, batch_size: int, device: str) -> Tensor:
     """Predicted classes (N,) of a prepared model on clean images, on the CPU."""
-    batches = data.images.split(batch_size)
+    batches = (data.images[at : at + batch_size] for at in range(0, len(data), batch_size))
     return torch.cat([predictions(passes.reference_outputs(model, x.to(device))).cpu() for x in batches])
 
 
@@ -85,28 +86,28 @@ def perform(job: Job, chunk: Chunk) -> Outcome:
     clean_pred = job.clean_pred[chunk.start : chunk.stop]
     eps_values = epsilons(chunk.planned, job.threats)
     image = torch.arange(len(part)).repeat_interleave(len(eps_values))
-    rows = image[(clean_pred == part.labels)[image]]
+    attacked = (clean_pred == part.labels)[image]
+    rows = image[attacked]
     eps = None
     if not chunk.planned.attack.minimal:
         grid = torch.tensor([value for value in eps_values if value is not None], dtype=torch.float64)
-        eps = grid.repeat(len(part))[(clean_pred == part.labels)[image]].to(job.device)
-    judged, tally, x_adv = _attacked(job, chunk.planned, part, clean_pred, rows, eps)
+        eps = grid.repeat(len(part))[attacked].to(job.device)
+    judged, tally, proposed = _attacked(job, chunk.planned, part, clean_pred, rows, eps)
+    x_adv = part.images[image]
+    x_adv[attacked] = proposed.cpu()
     found = iter(_rows(judged, tally))
-    verdicts, images = [], []
-    proposals = iter(x_adv.cpu())
+    verdicts = []
     for place in range(len(part)):
+        label, pred = int(part.labels[place]), int(clean_pred[place])
         for value in eps_values:
-            label, pred = int(part.labels[place]), int(clean_pred[place])
             head = (int(part.indices[place]), label, pred, chunk.planned.label, chunk.planned.norm, value)
-            if pred == label:
-                adv_pred, size, lawful, forwards, backwards = next(found)
-                broken = lawful and adv_pred not in (label, NOT_FINITE)
-                verdicts.append(Verdict(*head, adv_pred, size, lawful, broken, forwards, backwards))
-                images.append(next(proposals))
-            else:
+            if pred != label:
                 verdicts.append(Verdict(*head, pred, 0.0, True, False, 0, 0))
-                images.append(part.images[place])
-    return Outcome(chunk, verdicts, torch.stack(images), time.perf_counter() - began)
+                continue
+            adv_pred, size, lawful, forwards, backwards = next(found)
+            broken = lawful and adv_pred not in (label, NOT_FINITE)
+            verdicts.append(Verdict(*head, adv_pred, size, lawful, broken, forwards, backwards))
+    return Outcome(chunk, verdicts, part.images[image], x_adv, time.perf_counter() - began)
 
 
 def _attacked(
@@ -119,9 +120,8 @@ def _attacked(
     with passes.counted(len(rows), job.device) as tally:
         x_adv = planned.attack(job.model, x, y, Budget(planned.norm, eps), keys).detach()
     if x_adv.shape != x.shape:
-        raise UserError(
-            f"attack {planned.label!r} returned images of shape {tuple(x_adv.shape)} for {tuple(x.shape)}: mend the attack"
-        )
+        shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
+        raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
     return judge(job.model, x, x_adv, clean_pred[rows].to(job.device), planned.norm, eps), tally, x_adv
 
 
@@ -132,4 +132,3 @@ def _rows(judged: Judgement, tally: passes.Tally) -> Iterable[tuple[int, float, 
     lawful = judged.lawful & (adv_pred != NOT_FINITE)
     columns = (adv_pred, judged.size, lawful, tally.forwards, tally.backwards)
     return zip(*(column.tolist() for column in columns), strict=True)
-

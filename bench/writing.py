@@ -12,9 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from bench import adversarial, store
 from bench.types import UserError, Verdict
 
@@ -97,9 +94,9 @@ class Writer:
         self,
         rows: Sequence[Verdict],
         seconds: Mapping[str, float] | None = None,
-        images: npt.NDArray[np.float32] | None = None,
+        images: adversarial.Images | None = None,
     ) -> None:
-        """Add rows, the seconds that each attack took for them, and if wanted their images (rows, C, H, W).
+        """Add rows, the seconds that each attack took for them, and if wanted their images.
 
         Raises:
             UserError: the disk is full or the place cannot be written; what was there before stays whole.

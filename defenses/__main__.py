@@ -62,11 +62,11 @@ def adopt(directory: Path, into: Path) -> None:
 @main.command("list")
 def list_() -> None:
     """Name the defenses and the built-in recipes."""
-    from defenses.reading import RECIPES
+    from defenses.reading import names
 
     for name, defense in defenses.items():
         click.echo(f"{name:12} {(defense.__doc__ or '').strip().splitlines()[0]}")
-    click.echo("recipes: " + ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml"))))
+    click.echo("recipes: " + ", ".join(names()))
 
 
 def entry() -> None:

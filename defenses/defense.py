@@ -91,8 +91,8 @@ class Defense:
 def attacked(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and frozen weights inside the block; each module's mode and each weight restored after.
 
-    Frozen, because an attack needs no weight gradient, and because autocast would otherwise cache half-precision weights
-    cut off from theirs.
+    Frozen, because an attack needs no weight gradient, and because autocast would otherwise cache half-precision
+    weights cut off from theirs.
     """
     modes = [(module, module.training) for module in model.modules()]
     weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -20,7 +20,7 @@ class MAT(AdversarialDefense):
 
     BIBO's maximum is found as TRADES finds its second term: PGD on the cosine distance to the clean features, from
     x + 0.001 N(0, 1) because the distance is flat at x, in evaluation mode; the loss is taken in training mode with the
-    gradient through both features. The visible text of the paper names neither alpha nor beta: 1 and TRADES' 6 are ours.
+    gradient through both features. The paper's text names neither alpha nor beta; 1 and TRADES' 6 are ours.
     """
 
     step_size: str = "0.007"

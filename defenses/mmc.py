@@ -18,8 +18,9 @@ from defenses.defense import AdversarialDefense
 class MMC(AdversarialDefense):
     """Half the squared distance of the features to the preset center of the label (eq. 8).
 
-    Needs a model with class centers; the nearest one is its prediction. With `adversarial`, the loss is taken at images
-    made by PGD on cross-entropy of the logits from a uniform random start (the paper's rows with AT), in evaluation mode.
+    Needs a model with class centers; the nearest one is its prediction. With `adversarial` (the paper's rows with AT),
+    the loss is taken at images made by PGD on cross-entropy of the logits, from a uniform random start, in evaluation
+    mode.
     """
 
     adversarial: bool = False

@@ -90,6 +90,11 @@ def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, An
     return table, f"defenses/recipes/{path.name}" if path.parent == RECIPES else str(named)
 
 
+def names() -> list[str]:
+    """The built-in recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
 def _find(named: str, beside: Path | None = None) -> Path:
     places = [Path(named), *([beside / f"{named}.toml"] if beside else []), RECIPES / f"{named}.toml"]
     for place in places:
@@ -97,9 +102,7 @@ def _find(named: str, beside: Path | None = None) -> Path:
             return place
     if "/" in named or named.endswith(".toml"):
         raise UserError(f"recipe {named} does not exist: check the path, or name a built-in one")
-    raise UserError(
-        f"unknown recipe {named!r}: {suggestion(named, sorted(path.stem for path in RECIPES.glob('*.toml')))}"
-    )
+    raise UserError(f"unknown recipe {named!r}: {suggestion(named, names())}")
 
 
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def load(named: str, settings: tuple[str, ...] = ()) -> Recipe:
     name = table.pop("name")
     if table:
         build(Recipe, table, "")  # refuses the first key left over
-    built = {key: build(part, content, key) for key, (part, content) in parts.items()}
+    built: dict[str, Any] = {key: build(part, content, key) for key, (part, content) in parts.items()}
     defense = build(defenses[defense_name], chosen, "defense")
     recipe = Recipe(name, **built, defense_name=defense_name, defense=defense, path=path, settings=settings)
     _check(recipe)

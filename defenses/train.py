@@ -37,7 +37,7 @@ COLUMNS = (
 _EVALUATION_BATCH = 500
 
 
-class Diverged(ArithmeticError):
+class DivergedError(ArithmeticError):
     """The loss or a weight is no longer finite; the text says where it happened and what is left."""
 
 
@@ -48,7 +48,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, command: str = "", da
 
     Raises:
         UserError: the recipe cannot be carried out here, or the directory holds another training.
-        Diverged: the training diverged; the state of the last good epoch stays.
+        DivergedError: the training diverged; the state of the last good epoch stays.
     """
     device = material.device_of(recipe.train.device)
     data, held_out = material.images(recipe.data, device, data_dir)
@@ -106,9 +106,9 @@ def _seed(seed: int, epoch: int) -> int:
 
 
 def _batches(recipe: Recipe, data: ImageSet, epoch: int) -> list[Tensor]:
-    """Places of the images of each batch; a lone last image joins the batch before it, for batch normalisation's sake."""
+    """Places of the images of each batch; a lone last image joins the batch before it (batch norm)."""
     keys = noise.keys(recipe.train.seed, data.indices, "order")
-    batches = list(noise.fold(keys, epoch).argsort().split(recipe.train.batch_size))
+    batches = list(torch.split(noise.fold(keys, epoch).argsort(), recipe.train.batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
@@ -129,7 +129,7 @@ def _check_finite(trainee: Trainee, total: Tensor, epoch: int) -> None:
     # Once an epoch: a check at each step would make a GPU wait, and the state before this epoch is what is kept.
     sound = bool(total.isfinite()) and all(bool(weight.isfinite().all()) for weight in trainee.model.parameters())
     if not sound:
-        raise Diverged(f"training diverged in epoch {epoch + 1}: lower train.lr; the epochs before it are kept")
+        raise DivergedError(f"training diverged in epoch {epoch + 1}: lower train.lr; the epochs before it are kept")
 
 
 def _keep_best(recipe: Recipe, trainee: Trainee, progress: Progress, row: Row) -> None:
@@ -137,7 +137,7 @@ def _keep_best(recipe: Recipe, trainee: Trainee, progress: Progress, row: Row) -
     score = clean if robust is None or recipe.defense.threat() is None else robust
     if recipe.train.keep == "best" and score is not None and score > progress.best_score:
         weights = {name: weight.detach().cpu().clone() for name, weight in trainee.model.state_dict().items()}
-        progress.best_score, progress.best_epoch, progress.best_weights = score, row["epoch"] or 0, weights
+        progress.best_score, progress.best_epoch, progress.best_weights = score, progress.epochs + 1, weights
 
 
 def evaluation(recipe: Recipe, model: Any, data: ImageSet, held_out: ImageSet) -> Row:
@@ -153,7 +153,7 @@ def evaluation(recipe: Recipe, model: Any, data: ImageSet, held_out: ImageSet) -
             size = None if part.step_size is None else parse_eps(part.step_size)
             pgd = attacks["pgd"](steps=part.steps, step_size=size)
             adversarial = []
-            for rows in torch.arange(len(held_out), device=held_out.images.device).split(_EVALUATION_BATCH):
+            for rows in torch.split(torch.arange(len(held_out), device=held_out.images.device), _EVALUATION_BATCH):
                 x, y = held_out.images[rows], held_out.labels[rows]
                 eps = torch.full((len(x),), threat.eps, dtype=torch.float64, device=x.device)
                 keys = noise.keys(0, held_out.indices[rows], "evaluation")
@@ -164,7 +164,7 @@ def evaluation(recipe: Recipe, model: Any, data: ImageSet, held_out: ImageSet) -
 
 def _accuracy(model: Any, x: Tensor, y: Tensor) -> float:
     right = 0
-    for images, labels in zip(x.split(_EVALUATION_BATCH), y.split(_EVALUATION_BATCH), strict=True):
+    for images, labels in zip(torch.split(x, _EVALUATION_BATCH), torch.split(y, _EVALUATION_BATCH), strict=True):
         right += int((passes.outputs(model, images).argmax(1) == labels).sum())
     return right / len(y)
 

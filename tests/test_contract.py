@@ -68,7 +68,9 @@ class TestEveryAttack:
         grid = [subjects.EPS[norm] * (place % 3) for place in range(_COUNT)]
         mixed = _run(_attack(name), model, x, y, norm, eps=grid)
         for place in range(_COUNT):
-            own = _run(_attack(name), model, x[[place]], y[[place]], norm, [grid[place]], subjects.keys(_COUNT)[[place]])
+            own = _run(
+                _attack(name), model, x[[place]], y[[place]], norm, [grid[place]], subjects.keys(_COUNT)[[place]]
+            )
             assert torch.equal(mixed[place], own[0])
 
     def test_the_same_bits_alone_as_in_a_batch(self, model, name, norm):

@@ -1,4 +1,7 @@
-"""Tables byte for byte. `python tests/test_render.py` writes the golden files anew; read the difference before keeping it."""
+"""Tables byte for byte.
+
+`python tests/test_render.py` writes the golden files anew; read the difference before keeping it.
+"""
 
 from __future__ import annotations
 

@@ -220,8 +220,9 @@ def test_an_atomic_write_leaves_nothing_else_behind(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in (tmp_path / "a").iterdir()} == {"b.txt": "new\n"}
 
 
-def images(indices: list[int], shift: float = 0.0) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.stack([np.full((1, 2, 2), index + shift, np.float32) for index in indices])
+def images(indices: list[int], shift: float = 0.0) -> adversarial.Images:
+    clean = np.stack([np.full((1, 2, 2), index, np.float32) for index in indices])
+    return clean + np.float32(shift), clean
 
 
 def test_adversarial_examples_survive_a_resume(tmp_path: Path) -> None:
@@ -237,6 +238,7 @@ def test_adversarial_examples_survive_a_resume(tmp_path: Path) -> None:
     assert list(kept.indices) == list(table["index"]) == [0, 1, 4, 5, 6]
     assert list(kept.attacks) == list(table["attack"])
     assert list(kept.images[:, 0, 0, 0]) == [0.0, 1.0, 4.5, 5.5, 6.5]
+    assert list(kept.clean_indices) == [0, 1, 4, 5, 6] == list(kept.clean[:, 0, 0, 0])
     assert np.array_equal(kept.eps, table["eps"], equal_nan=True) and kept.images.dtype == np.float32
     assert not (tmp_path / "adversarial.parts").exists()
 

@@ -72,7 +72,10 @@ class NormalisedCE(Adaptive):
 @attacks.register("kl")
 @dataclass(frozen=True)
 class KL(Adaptive):
-    """CE + beta KL(clean || adversarial): the adaptive attack on TRADES (MAT, section 4.4). `beta` is TRADES' 1/lambda."""
+    """CE + beta KL(clean || adversarial): the adaptive attack on TRADES (MAT, section 4.4).
+
+    `beta` is TRADES' 1 / lambda; a checkpoint's stanza sets it to what the model was trained with.
+    """
 
     beta: float = 6.0
 
@@ -86,8 +89,8 @@ class KL(Adaptive):
 class Latent(Adaptive):
     """Pull the features onto those of a clean image of another class (Sabour et al. 2016).
 
-    The `targets` nearest exemplars of other classes are tried in turn; exemplars are the first `per_class` images of each
-    class of the training split, so that they are the same for every run.
+    The `targets` nearest exemplars of other classes are tried in turn; exemplars are the first `per_class` images of
+    each class of the training split, so that they are the same for every run.
     """
 
     targets: int = 2

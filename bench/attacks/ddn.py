@@ -54,7 +54,7 @@ class DDN:
     minimal: ClassVar[bool] = True
 
     def image(self, x: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
-        """The image (N, C, H, W) in [0, 1] at `radius` (N,) from x along delta, on the grid of `levels` if there is one."""
+        """The image (N, C, H, W) in [0, 1] at `radius` (N,) from x along delta, on the grid of `levels` if any."""
         scale = radius / norms.size(delta, "l2").clamp_min(1e-12)
         z = (x + delta * norms.per_example(scale, delta)).clamp(0, 1)
         return z if self.levels is None else (z * (self.levels - 1)).round() / (self.levels - 1)

@@ -54,7 +54,7 @@ class DeepFool:
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
         found, norm = active.Found(x), budget.norm
-        rows, clean, label, z, total = active.everything(x), x, y, x, torch.zeros_like(x)
+        rows, clean, label, z = active.everything(x), x, y, x
         logits = passes.outputs(model, x, rows=rows)
         rivals = self.rivals(logits, y)
         for step in range(self.steps + 1):
@@ -62,13 +62,12 @@ class DeepFool:
                 logits = passes.outputs(model, z, rows=rows)
             fooled = active.wrong(logits, label)
             found.record_smaller(rows, z, fooled, norms.size(z - clean, norm))
-            rows, clean, label, z, total, rivals = active.keep(~fooled, rows, clean, label, z, total, rivals)
+            rows, clean, label, z, rivals = active.keep(~fooled, rows, clean, label, z, rivals)
             if step == self.steps or not len(rows) or not rivals.shape[1]:
                 break
             move, moves = nearest(model, z, label, rivals, norm, rows)
-            total = total + move
-            z = (clean + (1 + self.overshoot) * total).clamp(0, 1)
-            rows, clean, label, z, total, rivals = active.keep(moves, rows, clean, label, z, total, rivals)
+            z = (z + (1 + self.overshoot) * move).clamp(0, 1)
+            rows, clean, label, z, rivals = active.keep(moves, rows, clean, label, z, rivals)
         boundary.toward_clean(model, x, y, found, norm, self.refine)
         return found.x_adv
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import active, noise, norms, passes
+from bench import active, noise, passes
+from bench.norms import Ball, per_example
 from bench.registry import attacks
 from bench.types import Budget, Norm
 
@@ -17,8 +18,8 @@ from bench.types import Budget, Norm
 class Noise:
     """The first misclassified of `draws` random points: corners of the linf ball, or uniform in the ball.
 
-    `corners` flips each pixel to x - eps or x + eps at random, the strongest noise that linf allows; it has no meaning in
-    l2 and l1, where points are uniform in the ball.
+    `corners` flips each pixel to x - eps or x + eps at random, the strongest noise that linf allows; it has no meaning
+    in l2 and l1, where points are uniform in the ball.
     """
 
     draws: int = 10
@@ -31,7 +32,7 @@ class Noise:
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
         found = active.Found(x)
-        ball = norms.Ball.around(x, budget)
+        ball = Ball.around(x, budget)
         for draw in range(self.draws):
             rows = found.missing
             if not len(rows):
@@ -40,8 +41,8 @@ class Noise:
             found.record(rows, z, active.wrong(passes.outputs(model, z, rows), y[rows]))
         return found.x_adv
 
-    def _draw(self, ball: norms.Ball, keys: Tensor) -> Tensor:
+    def _draw(self, ball: Ball, keys: Tensor) -> Tensor:
         if ball.norm != "linf" or not self.corners:
             return ball.sample(keys)
         signs = noise.signs(keys, ball.x.shape[1:])
-        return ball.project(ball.x + signs * norms.per_example(ball.eps.float(), ball.x))
+        return ball.project(ball.x + signs * per_example(ball.eps.float(), ball.x))

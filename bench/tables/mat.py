@@ -60,22 +60,25 @@ def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
     for _, line in numbers.results(published, "MAT-002", "4").iterrows():
         so, bibo = re.findall(r"=(\S+)", line["variant"])
         column = "pgd_accuracy_published" if line["attack"] == "PGD" else "adaptive_accuracy_published"
-        printed.setdefault((line["dataset"], line["defense"], so, bibo), {})[column] = float(line["value"]) / 100
-    datasets = {row[0] for row in printed}
+        printed.setdefault((line["dataset"], line["defense"], so, bibo), {})[column] = round(
+            float(line["value"]) / 100, 6
+        )
+    datasets = list(dict.fromkeys(row[0] for row in printed))
     measured: dict[Row, list[dict[str, Any]]] = {row: [] for row in printed}
     for run in runs:
         defense, so, bibo = parts(run.record)
         if defense in ("TRADES", "MAT"):
             measured.setdefault((_dataset(run, datasets), defense, so, bibo), []).append(_measured(run))
+    order = list(dict.fromkeys([*datasets, *(row[0] for row in measured)]))
     rows = [
         dict(zip(_COLUMNS, row, strict=False)) | printed.get(row, {}) | cells
-        for row, found in measured.items()
+        for row, found in sorted(measured.items(), key=lambda item: order.index(item[0][0]))
         for cells in found or [{}]
     ]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"n": "Int64"})
 
 
-def _dataset(run: Run, known: set[str]) -> str:
+def _dataset(run: Run, known: Sequence[str]) -> str:
     name = str(run.record.get("data", ""))
     return next((one for one in known if one.lower() == name.lower().replace("-", "")), name)
 

@@ -26,6 +26,8 @@ _HEADINGS = {
     "mean_size": "mean size",
     "median_size": "median size",
     "seconds": "time (s)",
+    "pgd_accuracy": "PGD %",
+    "pgd_accuracy_published": "PGD % published",
     "so": "SO",
     "bibo": "BIBO",
 }
