@@ -83,8 +83,8 @@ def _toward(x_adv: Tensor, x: Tensor, broken: Tensor) -> Tensor:
 def linf_box(x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     """Bounds (low, high), each like x (N, C, H, W), of the linf ball cut with [0, 1].
 
-    x + eps rounds to nearest and may leave the ball by half a unit in the last place; such bounds move one float inward,
-    so that whatever lies between them is lawful exactly, not to a tolerance.
+    x + eps rounds to nearest and may leave the ball by half a unit in the last place; such bounds move one float
+    inward, so that whatever lies between them is lawful exactly, not to a tolerance.
     """
     exact = per_example(eps.double(), x)
     bound = exact.float()

@@ -16,7 +16,7 @@ from bench import capacity, checkpoints, checks, store, trials
 from bench.plan import Planned, plan
 from bench.provenance import provenance
 from bench.request import Request, Subject, device_named, threats
-from bench.types import Classifier
+from bench.types import Classifier, UserError
 from bench.writing import Writer
 
 Progress = Callable[[trials.Outcome], None]

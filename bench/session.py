@@ -140,7 +140,7 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
                 loaded.model,
                 torch.from_numpy(clean),
                 torch.from_numpy(images),
-                torch.as_tensor(rows["clean_pred"].to_numpy()),
+                torch.tensor(rows["clean_pred"].tolist()),
                 first["norm"],
                 eps,
             )

@@ -74,8 +74,8 @@ def _is_mapping(value: Any, origin: Any) -> bool:
 def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     """The merged tables of a recipe, what it extends and the settings; and how its path is written in a stanza.
 
-    `extends = "NAME"` starts from another recipe beside it or built in; a `[defense]` that names a defense replaces the
-    whole table, others are merged key by key.
+    `extends = "NAME"` starts from another recipe beside it or built in; `[paper]`, and a `[defense]` that names a defense,
+    replace the whole table, others are merged key by key.
 
     Raises:
         UserError: it cannot be found or read, or a setting is not key=value.
@@ -122,7 +122,7 @@ def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        replaces = key == "defense" and isinstance(value, Mapping) and "name" in value
+        replaces = key == "paper" or (key == "defense" and both and "name" in value)
         result[key] = _merged(result[key], value) if both and not replaces else value
     return result
 

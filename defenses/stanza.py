@@ -46,7 +46,7 @@ def stanza_of(recipe: Recipe, sha256: str, command: str) -> str:
     `trained_for` is the threat model of the defense; for a defense without one, that of the recipe's evaluation, which
     is the one that runs use unless told otherwise.
     """
-    threat = recipe.threat()
+    threat = recipe.defense.threat() or recipe.threat()
     entries: dict[str, Any] = {
         "arch": recipe.model.arch,
         "args": recipe.model.args,
@@ -59,7 +59,8 @@ def stanza_of(recipe: Recipe, sha256: str, command: str) -> str:
         "trained_with": recipe.defense.trained_with(),
         "recipe": recipe.path,
         "command": command,
-        "published": recipe.paper.expect,
+        # The number to expect holds for the recipe as it stands.
+        "published": {} if recipe.settings else recipe.paper.expect,
     }
     lines = [f"[{recipe.name}]", *(f"{key} = {_toml(value)}" for key, value in entries.items() if value)]
     return "\n".join(lines) + "\n"
