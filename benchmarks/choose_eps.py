@@ -2,8 +2,8 @@
 
     python benchmarks/choose_eps.py --out results/digits_eps.csv
 
-A good eps breaks the natural model and leaves the adversarially trained one most of its accuracy. No test image is used.
-Takes about a minute an eps on one core.
+A good eps breaks the natural model and leaves the adversarially trained one most of its accuracy. No test image is
+used. Takes about two minutes an eps on one core.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def _is_mapping(value: Any, origin: Any) -> bool:
 def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     """The merged tables of a recipe, what it extends and the settings; and how its path is written in a stanza.
 
-    `extends = "NAME"` starts from another recipe beside it or built in; `[paper]`, and a `[defense]` that names a defense,
-    replace the whole table, others are merged key by key.
+    `extends = "NAME"` starts from another recipe beside it or built in. Tables are merged key by key, but `[paper]` and
+    a `[defense]` that names a defense replace the whole table.
 
     Raises:
         UserError: it cannot be found or read, or a setting is not key=value.

@@ -104,7 +104,7 @@ def test_inner_attack_stays_in_the_ball_and_climbs(variant: str, monkeypatch: py
     for x_adv in found:
         # Every float of the ball, exactly: eps is compared in double precision.
         assert float((x_adv.double() - x.double()).abs().max()) <= 0.1
-        assert 0 <= float(x_adv.min()) and float(x_adv.max()) <= 1
+        assert float(x_adv.min()) >= 0 and float(x_adv.max()) <= 1
         assert float((x_adv - x).abs().amax((1, 2, 3)).min()) > 0.05
         if name == "mat":
             model.eval()
@@ -251,7 +251,8 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
 
 
 def test_replacing_a_stanza_leaves_its_neighbours() -> None:
-    text = '[a]\nx = "1"\n\n# about b\n[b]\nx = "2"\n# inside b\ny = "3"\n\n[b.rename]\np = "q"\n\n# about c\n[c]\nx = "4"\n'
+    b = '# about b\n[b]\nx = "2"\n# inside b\ny = "3"\n\n[b.rename]\np = "q"\n'
+    text = f'[a]\nx = "1"\n\n{b}\n# about c\n[c]\nx = "4"\n'
     new = stanza._with_stanza(text, "b", '[b]\nx = "5"\n')
     assert tomllib.loads(new) == {"a": {"x": "1"}, "b": {"x": "5"}, "c": {"x": "4"}}
     assert "# about b\n[b]" in new and "# about c\n[c]" in new
