@@ -45,5 +45,5 @@ def everything(x: Tensor) -> Tensor:
 
 
 def wrong(logits: Tensor, y: Tensor) -> Tensor:
-    """Whether (N,) each row of logits (N, K) is predicted as another class than y (N,)."""
-    return logits.argmax(1) != y
+    """Whether (N,) each row of logits (N, K) is predicted as another class than y (N,); NaN predicts nothing."""
+    return (logits.argmax(1) != y) & logits.isfinite().all(1)

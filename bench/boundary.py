@@ -32,6 +32,11 @@ def unit(gradient: Tensor, keys: Tensor, step: int) -> Tensor:
     return direction
 
 
+def inward(gradient: Tensor, z: Tensor) -> Tensor:
+    """Gradients (N, C, H, W) without the components that would push pixels of the images z out of [0, 1]."""
+    return gradient.masked_fill(torch.where(gradient > 0, z >= 1, z <= 0), 0)
+
+
 def fools(logits: Tensor, y: Tensor, confidence: float = 0.0) -> Tensor:
     """Whether (N,) each row of logits (N, K) is wrong, by a margin of at least `confidence` if that is positive."""
     wrong = active.wrong(logits, y)

@@ -40,12 +40,14 @@ class Linear(nn.Module):
 class Rectified(nn.Module):
     """One hidden layer of rectified units. No closed form: its optimum is approached by other means."""
 
-    def __init__(self, classes: int, shape: tuple[int, ...], hidden: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self, classes: int, shape: tuple[int, ...], hidden: int = 32, seed: int = 0, sharpness: float = 20.0
+    ) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(seed)
         size = int(torch.tensor(shape).prod())
         self.first = nn.Parameter(torch.randn(hidden, size, generator=draw) / size**0.5)
-        self.second = nn.Parameter(torch.randn(classes, hidden, generator=draw))
+        self.second = nn.Parameter(torch.randn(classes, hidden, generator=draw) * sharpness)
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x.flatten(1) - 0.5) @ self.first.T).relu() @ self.second.T

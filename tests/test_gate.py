@@ -17,7 +17,15 @@ from bench import files, noise
 def baseline(bench):
     """A baseline of `tiny` under two attacks."""
     said = bench(
-        "run", "--model", "tiny", "--attacks", "pgd(steps=5),margin(steps=5),ddn(steps=10)", "--eps", "0.05", "--out", "r"
+        "run",
+        "--model",
+        "tiny",
+        "--attacks",
+        "pgd(steps=5),margin(steps=5),ddn(steps=10)",
+        "--eps",
+        "0.05",
+        "--out",
+        "r",
     )
     assert said.code == 0, said.err
     said = bench("check", "--add", "r", "--baseline", "results/baseline.csv")
@@ -29,7 +37,9 @@ def replace_weights(change) -> None:
     """Put other weights under the name `tiny`, as somebody who ships a new checkpoint would."""
     registry = Path("checkpoints.toml")
     before = files.sha256_of(Path("tiny.safetensors"))
-    save_file({name: change(name, weight) for name, weight in load_file("tiny.safetensors").items()}, "tiny.safetensors")
+    save_file(
+        {name: change(name, weight) for name, weight in load_file("tiny.safetensors").items()}, "tiny.safetensors"
+    )
     registry.write_text(registry.read_text().replace(before, files.sha256_of(Path("tiny.safetensors"))))
 
 

@@ -105,10 +105,10 @@ class _Search:
 class CW:
     """Carlini and Wagner's l2 attack (2017, section V), untargeted.
 
-    Minimises |x' - x|^2 + c max(z_y - max z_k + confidence, 0) by Adam on w, where x' is a scaled tanh of w. c starts at
-    `c0`, grows tenfold until an image is found, then is bisected: `searches` values in all, each from the clean image
-    with a fresh optimiser. What counts as found is the image itself, at its distance from x, with a margin of at least
-    `confidence` in logits.
+    Minimises |x' - x|^2 + c max(z_y - max z_k + confidence, 0) by Adam on w, where x' is a scaled tanh of w. c starts
+    at `c0`, grows tenfold until an image is found, then is bisected: `searches` values in all, each from the clean
+    image with a fresh optimiser. What counts as found is the image itself, at its distance from x, with a margin of at
+    least `confidence` in logits.
 
     Against the original: 1000 steps a search instead of 10 000; with `abort_early` each image, not the batch, ends its
     search when its lowest loss fell by less than 0.01 % in a tenth of the steps; the tanh is stretched by 5 % and

@@ -25,12 +25,12 @@ class FMN:
     by the factor gamma. Step size and gamma are annealed by cosines. 100 steps is the authors' later choice.
 
     Deviations from the paper, all because its iterates may never cross the boundary:
-    - the first-order radius is enlarged by 1 + gamma: a piecewise linear model is otherwise approached for ever from the
-      correct side;
+    - the first-order radius is enlarged by 1 + gamma: otherwise a piecewise linear model is approached for ever from
+      the correct side;
     - in l2 the perturbation is scaled up to that radius too, as in the authors' code, not only down to it;
     - in linf a step is `step_size` times the radius along the sign of the gradient. The paper's step, `step_size` along
-      the gradient at l2 length 1, moves single pixels a little and fails on half of the images of a robust MNIST model;
-      `sign` False restores it;
+      the gradient at l2 length 1, fails on half of the images of a robust MNIST model; `sign` False restores it;
+    - pixels that sit on a face of the box and would be pushed out of it count for nothing in the gradient;
     - a gradient that is exactly zero is replaced by a random direction.
 
     `refine` bisects at the end between the found image and the clean one, which is not in the paper.
@@ -70,7 +70,7 @@ class FMN:
             margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
             gamma = boundary.cosine(self.gamma, self.last_gamma, step, self.steps)
             length = boundary.cosine(self.step_size, self.last_step_size, step, self.steps)
-            fooled, delta = active.wrong(logits, y), z - x
+            fooled, delta, gradient = active.wrong(logits, y), z - x, boundary.inward(gradient, z)
             size = norms.size(delta, norm)
             found.record_smaller(rows, z, fooled, size)
             reach = size + margin.abs() / norms.size(gradient, _DUAL[norm]).clamp_min(1e-12)
