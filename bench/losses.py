@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.types import UserError
+
 _TINY = 1e-12
 
 
@@ -29,6 +31,41 @@ def best_other(logits: Tensor, y: Tensor) -> Tensor:
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """Best wrong score minus true score (N,): positive where the prediction is wrong (Carlini and Wagner 2017)."""
     return best_other(logits, y) - logits.gather(1, y[:, None]).squeeze(1)
+
+
+def strongest_others(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """The `count` highest classes (N, J) of logits (N, K) other than y (N,), in falling order, or all others."""
+    return logits.scatter(1, y[:, None], -torch.inf).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
+    if logits.shape[1] < count:
+        fault = f"{name} needs at least {count} classes, and the model has {logits.shape[1]}"
+        raise UserError(f"{fault}: use an attack on cross-entropy or the margin")
+    return logits.topk(count, dim=1).values.unbind(1)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (N,), larger is worse for the model (Croce and Hein 2020, eq. 6).
+
+    The margin over the gap between the highest and the third highest logit: no shift or scale of the logits changes it.
+
+    Raises:
+        UserError: there are fewer than 3 classes.
+    """
+    first, _, third = _highest(logits, 3, "the DLR loss")
+    return margin(logits, y) / (first - third + _TINY)
+
+
+def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Difference of logits ratio (N,) toward target classes (N,) (Croce and Hein 2020, eq. 7).
+
+    Raises:
+        UserError: there are fewer than 4 classes.
+    """
+    first, _, third, fourth = _highest(logits, 4, "the targeted DLR loss")
+    rise = logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])
+    return rise.squeeze(1) / (first - (third + fourth) / 2 + _TINY)
 
 
 def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:

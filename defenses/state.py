@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.models.weights import load_safely
 from bench.types import UserError
 from defenses.defense import Trainee
-from defenses.recipe import Recipe
+from defenses.recipe import PaperPart, Recipe
 
 Row = dict[str, float | None]
 
@@ -58,7 +58,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def fingerprint(recipe: Recipe) -> str:
     """A hash of everything in a recipe that decides the weights."""
-    decisive = replace(recipe, path="", settings=(), train=replace(recipe.train, device="auto"))
+    train = replace(recipe.train, device="auto")
+    decisive = replace(recipe, path="", settings=(), train=train, paper=PaperPart(""))
     return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
 

@@ -232,7 +232,10 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
     row = training.train(recipe, tmp_path / "out", command='a command with "quotes"')
     (entry,) = checkpoints.read(tmp_path / "out" / "stanza.toml").values()
     assert entry.name == "mat_digits" and entry.defense == "mat" and entry.command.endswith('"quotes"')
-    assert entry.trained_for.written == str(recipe.defense.eps) and entry.trained_with["mat"]["beta"] == 6.0
+    assert (
+        entry.trained_for.written == str(recipe.defense.eps)
+        and entry.trained_with["mat"]["beta"] == recipe.defense.beta
+    )
     model = checkpoints.load_checkpoint(entry).model
     _, held_out = material.images(recipe.data, torch.device("cpu"))
     accuracy = float((model(held_out.images).argmax(1) == held_out.labels).float().mean())
@@ -308,10 +311,10 @@ def test_settings_are_read_as_toml_or_as_text() -> None:
 
 
 def test_a_recipe_extends_another(tmp_path: Path) -> None:
-    (tmp_path / "child.toml").write_text('extends = "mat_digits"\n[train]\nepochs = 3\n[defense]\nname = "natural"\n')
+    (tmp_path / "child.toml").write_text('extends = "mat_digits"\n[train]\nepochs = 9\n[defense]\nname = "natural"\n')
     recipe = recipes.load(str(tmp_path / "child.toml"))
     assert (
-        recipe.defense == defenses["natural"]() and recipe.train.epochs == 3 and recipe.model.args["head"] == "centers"
+        recipe.defense == defenses["natural"]() and recipe.train.epochs == 9 and recipe.model.args["head"] == "centers"
     )
     (tmp_path / "loop.toml").write_text('extends = "loop"\n')
     with pytest.raises(UserError, match="extends itself"):

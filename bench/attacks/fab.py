@@ -1,0 +1,178 @@
+"""Fast adaptive boundary attack: projections onto the linearised boundary inside the box, pulled toward the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench import active, boundary, losses, noise, norms, passes
+from bench.registry import attacks
+from bench.types import Budget, Norm
+
+_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+_TINY = 1e-300
+
+
+def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
+    """The smallest step (N, C, H, W) from z, in `norm`, to the plane where <slope, step> = gap (N,), inside [0, 1].
+
+    Where the box does not reach the plane, the step to its corner nearest to it. FAB, section 3.1: in linf all pixels
+    move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1 one after the other,
+    the steepest first; what is gained is piecewise linear, and its bends are sorted. In double precision.
+    """
+    start, w = z.flatten(1).double(), slope.flatten(1).double() * torch.where(gap < 0, -1.0, 1.0)[:, None]
+    gain, goal = w.abs(), gap.abs().double()[:, None]
+    room = torch.where(w > 0, 1 - start, start)
+    room = torch.where(w == 0, 0, room)
+    moved = _steepest_first(gain, room, goal) if norm == "l1" else _together(gain, room, goal, norm)
+    return (w.sign() * moved).view_as(z)
+
+
+def _steepest_first(gain: Tensor, room: Tensor, goal: Tensor) -> Tensor:
+    """Distances (N, D) that gain the goal (N, 1) with the smallest sum, each within its room."""
+    rate, order = gain.sort(dim=1, descending=True, stable=True)
+    worth = rate * room.gather(1, order)
+    before = F.pad(worth.cumsum(1)[:, :-1], (1, 0))
+    part = (goal - before).clamp_min(0).minimum(worth) / rate.clamp_min(_TINY)
+    return torch.zeros_like(part).scatter(1, order, part).minimum(room)
+
+
+def _together(gain: Tensor, room: Tensor, goal: Tensor, norm: Norm) -> Tensor:
+    """Distances (N, D) that gain the goal (N, 1) with the smallest maximum or sum of squares, each within its room."""
+    pace = torch.where(gain > 0, gain, 1) if norm == "l2" else torch.ones_like(gain)
+    bends, order = (room / pace).sort(dim=1, stable=True)
+    spent = F.pad((gain * room).gather(1, order).cumsum(1), (1, 0))
+    rate = F.pad((gain * pace).gather(1, order).flip(1).cumsum(1).flip(1), (0, 1))
+    place = (spent[:, 1:] + bends * rate[:, 1:] < goal).sum(1, keepdim=True)
+    time = (goal - spent.gather(1, place)) / rate.gather(1, place).clamp_min(_TINY)
+    return (pace * time).minimum(room)
+
+
+def rises(model: Any, x: Tensor, y: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of rival classes (N, J) minus the true one's, (N, J); of all other classes where J is 0."""
+    logits = model(x)
+    if not rivals.shape[1]:
+        rivals = (y[:, None] + torch.arange(1, logits.shape[1], device=y.device)) % logits.shape[1]
+    return logits.gather(1, rivals) - logits.gather(1, y[:, None]), logits
+
+
+@dataclass(frozen=True)
+class _FAB:
+    steps: int = 100
+    restarts: int = 1
+    alpha_max: float = 0.1
+    eta: float = 1.05
+    beta: float = 0.9
+    refine: int = 0
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    minimal: ClassVar[bool] = True
+
+    def toward(self, runs: list[Tensor], model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Make a run for each set of rival classes (N, J) in turn, `restarts` times, and keep the smallest find."""
+        found = active.Found(x)
+        found.size = found.size.double()
+        limit = torch.zeros_like(found.size) if budget.eps is None else budget.eps
+        for turn, rivals in enumerate(runs * self.restarts):
+            rows = (found.size > limit).nonzero().squeeze(1)
+            start = x[rows]
+            if turn >= len(runs):
+                reach = boundary.farthest(start, budget.norm) if budget.eps is None else budget.eps[rows]
+                near = Budget(budget.norm, found.size[rows].minimum(reach) / 2)
+                start = norms.Ball.around(start, near).sample(noise.fold(keys[rows], turn))
+            self.run(model, budget.norm, x[rows], y[rows], rivals[rows], start, rows, limit[rows], found)
+        boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
+        if budget.eps is not None:
+            far = found.size > budget.eps
+            found.x_adv[far] = x[far]
+        return found.x_adv
+
+    def run(
+        self,
+        model: Any,
+        norm: Norm,
+        x: Tensor,
+        y: Tensor,
+        rivals: Tensor,
+        z: Tensor,
+        rows: Tensor,
+        limit: Tensor,
+        found: active.Found,
+    ) -> None:
+        """Go from z to the nearest boundary with the rivals (n, J) and along it toward x, recording what is found.
+
+        Images leave once they are found within `limit` (n,).
+        """
+        for step in range(self.steps + 1):
+            if step < self.steps and len(rows):
+                values, logits, slopes = passes.jacobian(rises, model, z, y, rivals, rows=rows)
+            else:
+                logits = passes.outputs(model, z, rows=rows)
+            fooled = active.wrong(logits, y)
+            found.record_smaller(rows, z, fooled, norms.size(z.double() - x.double(), norm))
+            on = found.size[rows] > limit
+            if step == self.steps or not bool(on.any()):
+                return
+            x, y, rivals, z, rows, limit, fooled, values, slopes = active.keep(
+                on, x, y, rivals, z, rows, limit, fooled, values, slopes
+            )
+            value, slope = nearest(values, slopes.nan_to_num(0, 0, 0), norm)
+            base = torch.where(norms.per_example(fooled, z), x + self.beta * (z - x), z)
+            z = self.step(x, base, slope, -value + dot(slope, z), norm)
+
+    def step(self, x: Tensor, z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
+        """From z (n, C, H, W) onto the plane where <slope, z> = level (n,), past it by `eta`, and toward x's own foot.
+
+        Algorithm 1, lines 9 to 13: the weight of x grows with the distance of z from the plane, up to `alpha_max`.
+        """
+        both, slopes = torch.cat([z, x]), torch.cat([slope, slope])
+        move = onto_plane(both, slopes, torch.cat([level, level]) - dot(slopes, both), norm)
+        far, own = norms.size(move, norm).clamp_min(1e-8).chunk(2)
+        alpha = norms.per_example((far / (far + own)).clamp_max(self.alpha_max), z)
+        ahead, foot = (both.double() + self.eta * move).chunk(2)
+        return ((1 - alpha) * ahead + alpha * foot).clamp(0, 1).to(x.dtype)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products (N,) of images (N, C, H, W), in double precision."""
+    return (a.double() * b.double()).flatten(1).sum(1)
+
+
+def nearest(values: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Of the linearised boundaries with J rivals, the nearest: its value (N,) and slope (N, C, H, W)."""
+    dual = norms.size(slopes.flatten(0, 1), _DUAL[norm]).view_as(values)
+    place = (values.abs() / dual.clamp_min(1e-12)).argmin(1)
+    first = torch.arange(len(place), device=place.device)
+    return values[first, place].nan_to_num(0, 0, 0), slopes[first, place]
+
+
+@attacks.register("fab")
+@dataclass(frozen=True)
+class FAB(_FAB):
+    """Fast adaptive boundary attack, untargeted; see `bench.attacks.fab` for the algorithm and its fields.
+
+    Each step linearises the difference of every other logit to the true one, which costs a backward pass a class.
+    """
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        return self.toward([y.new_zeros(len(y), 0)], model, x, y, budget, keys)
+
+
+@attacks.register("fab_t")
+@dataclass(frozen=True)
+class FABT(_FAB):
+    """Fast adaptive boundary attack toward each of the `targets` classes with the highest logits on the clean image."""
+
+    targets: int = 9
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        logits = passes.outputs(model, x)
+        rivals = losses.strongest_others(logits, y, self.targets)
+        return self.toward([rival[:, None] for rival in rivals.unbind(1)], model, x, y, budget, keys)

@@ -1,0 +1,184 @@
+"""Square attack: random search over square windows that looks at scores alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import active, losses, noise, norms, passes
+from bench.norms import Ball
+from bench.registry import attacks
+from bench.types import Budget, Norm
+
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_TINY = 1e-12
+
+
+@attacks.register("square")
+@dataclass(frozen=True)
+class Square:
+    """Square attack (Andriushchenko et al. 2020, algorithms 1 to 3) on the logit margin, with AutoAttack's parameters.
+
+    A query repaints a square window of the image; the square's area is a share of it, `p_init` at first, halved after
+    10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 queries, whatever the number of `queries`. The new image is kept
+    if its margin is better. linf starts from vertical stripes, l2 from a 5 by 5 tiling.
+
+    Deviations: windows, signs and orientations are each image's own, where the authors of AutoAttack draw one window a
+    batch; windows reach the last row and column, as in the paper; a query that would change nothing (in linf often, for
+    one channel) counts as one but is not put to the model, since its answer is known. The starting image is a query
+    besides these, as in AutoAttack.
+    """
+
+    queries: int = 5000
+    p_init: float = 0.8
+    restarts: int = 1
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        found, ball = active.Found(x), Ball.around(x, budget)
+        for restart in range(self.restarts):
+            rows = (found.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
+            self.search(model, ball.keep(rows), y[rows], noise.fold(keys[rows], restart), rows, found)
+        return found.x_adv
+
+    def side(self, query: int, norm: Norm, height: int, width: int) -> int:
+        """The side of the square at a query; in l2 odd and at least 3, if the image is large enough."""
+        share: float = self.p_init / 2 ** sum(query - 1 > halving for halving in _HALVINGS)
+        side = round((share * height * width) ** 0.5)
+        side = max(side, 1) if norm == "linf" else max(side, 3) // 2 * 2 + 1
+        return min(side, height, width)
+
+    def search(self, model: Any, ball: Ball, y: Tensor, keys: Tensor, rows: Tensor, found: active.Found) -> None:
+        """One search for images at places `rows` (n,) of the batch; they leave when they are fooled."""
+        start, propose = (_stripes, _repaint) if ball.norm == "linf" else (_tiles, _exchange)
+        z, score = ball.x, torch.full((len(y),), -torch.inf, dtype=ball.x.dtype, device=y.device)
+        for query in range(self.queries + 1):
+            if not len(rows):
+                return
+            draws = noise.fold(keys, query)
+            side = self.side(query, ball.norm, *z.shape[2:])
+            z_new = propose(ball, z, draws, side) if query else start(ball, draws)
+            asked = (z_new != z).flatten(1).any(1).nonzero().squeeze(1)
+            if not len(asked):
+                continue
+            logits = passes.outputs(model, z_new[asked], rows=rows[asked])
+            margin, fooled = losses.margin(logits, y[asked]), active.wrong(logits, y[asked])
+            found.record(rows[asked], z_new[asked], fooled)
+            better = asked[margin > score[asked]]
+            score = score.index_copy(0, asked, margin.maximum(score[asked]))
+            z = z.index_copy(0, better, z_new[better])
+            if bool(fooled.any()):
+                on = torch.ones_like(rows, dtype=torch.bool).index_fill(0, asked[fooled], False)
+                rows, y, keys, z, score = active.keep(on, rows, y, keys, z, score)
+                ball = ball.keep(on)
+
+
+def window(draws: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Places (N, side * side) of a square in a flattened image, its corner from two uniform draws (N, 2)."""
+    room = torch.tensor([height - side + 1, width - side + 1], dtype=torch.float64, device=draws.device)
+    top, left = (draws.double() * room).long().unbind(1)
+    line = torch.arange(side, device=draws.device)
+    places = (top[:, None] + line)[:, :, None] * width + (left[:, None] + line)[:, None, :]
+    return places.flatten(1)
+
+
+def _signs(draws: Tensor) -> Tensor:
+    return torch.where(draws < 0.5, -1.0, 1.0)
+
+
+def _stripes(ball: Ball, keys: Tensor) -> Tensor:
+    """linf: every column of every channel at one end of its range."""
+    channels, _, width = ball.x.shape[1:]
+    return _at_ends(ball, noise.signs(keys, (channels, 1, width)) > 0)
+
+
+def _at_ends(ball: Ball, upper: Tensor) -> Tensor:
+    low, high = norms.linf_box(ball.x, ball.eps) if ball.bounds is None else ball.bounds
+    return torch.where(upper, high, low)
+
+
+def _repaint(ball: Ball, z: Tensor, keys: Tensor, side: int) -> Tensor:
+    """linf: a window of each channel at one end of its range, which is where a step of 2 eps and a projection lead."""
+    channels, height, width = z.shape[1:]
+    draws = noise.uniform(keys, (2 + channels,))
+    places = window(draws[:, :2], side, height, width)[:, None].expand(-1, channels, -1)
+    ends = _at_ends(ball, (draws[:, 2:] >= 0.5)[:, :, None, None]).flatten(2)
+    return z.flatten(2).scatter(2, places, ends.gather(2, places)).view_as(z)
+
+
+def _length(values: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    return length
+
+
+def bump(height: int, width: int) -> Tensor:
+    """A pyramid (height, width) that falls from its middle: one half of eta (section 3.4, eq. 3)."""
+    rows = (torch.arange(height) - height // 2).abs()
+    columns = (torch.arange(width) - width // 2).abs()
+    ring = torch.maximum(rows[:, None], columns[None])
+    terms = 1.0 / torch.arange(1, max(height // 2, width // 2) + 2, dtype=torch.float64) ** 2
+    return terms.flip(0).cumsum(0).flip(0)[ring]
+
+
+def eta(side: int) -> Tensor:
+    """The l2 pattern (side, side) of length 1: a pyramid above its negative."""
+    upper = side // 2
+    pattern = torch.cat([bump(upper, side), -bump(side - upper, side)])
+    return (pattern / pattern.norm()).float()
+
+
+def _patterns(turned: Tensor, signs: Tensor, side: int, like: Tensor) -> Tensor:
+    """Patterns (N, C, side * side) with the signs (N, C) of their channels, transposed where `turned` (N,)."""
+    plain = eta(side).to(like)
+    chosen = torch.where(turned[:, None], plain.T.flatten(), plain.flatten())
+    signed: Tensor = chosen[:, None] * signs[:, :, None].to(like)
+    return signed
+
+
+def _stretched(ball: Ball, delta: Tensor) -> Tensor:
+    """l2: images at distance eps along delta (N, C, H * W), before the clip to the box."""
+    length = _length(delta.flatten(1))[:, :, None].clamp_min(_TINY)
+    scaled = delta * (norms.per_example(ball.eps.to(delta.dtype), delta) / length)
+    return ball.project(ball.x + scaled.view_as(ball.x))
+
+
+def _tiles(ball: Ball, keys: Tensor) -> Tensor:
+    """l2: a tiling whose side is a fifth of the image's, one pattern a tile with a sign for each channel."""
+    count, channels, height, width = ball.x.shape
+    side = max(min(height, width) // 5, 1)
+    down, across = height // side, width // side
+    turned = noise.uniform(noise.fold(keys, 0), (down * across,)) < 0.5
+    signs = noise.signs(noise.fold(keys, 1), (down * across, channels))
+    tiles = _patterns(turned.flatten(), signs.flatten(0, 1), side, ball.x).view(
+        count, down, across, channels, side, side
+    )
+    delta = torch.zeros_like(ball.x)
+    top, left = (height - down * side) // 2, (width - across * side) // 2
+    inner = tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, channels, down * side, across * side)
+    delta[:, :, top : top + down * side, left : left + across * side] = inner
+    return _stretched(ball, delta.flatten(2))
+
+
+def _exchange(ball: Ball, z: Tensor, keys: Tensor, side: int) -> Tensor:
+    """l2: the second of two windows gives its mass to the first, which turns toward a fresh pattern (algorithm 3)."""
+    channels, height, width = z.shape[1:]
+    draws = noise.uniform(keys, (5 + channels,))
+    first, second = (
+        window(pair, side, height, width)[:, None].expand(-1, channels, -1) for pair in (draws[:, :2], draws[:, 2:4])
+    )
+    delta = (z - ball.x).flatten(2)
+    unused = (ball.eps.square() - delta.flatten(1).double().square().sum(1)).clamp_min(0).to(z.dtype) / channels
+    old = delta.gather(2, first)
+    held = old.square().sum(2, keepdim=True)
+    delta = delta.scatter(2, first, 0)
+    held = held + delta.gather(2, second).square().sum(2, keepdim=True)
+    new = _patterns(draws[:, 4] < 0.5, _signs(draws[:, 5:]), side, z) + old / _length(old).clamp_min(_TINY)
+    new = new * ((held + unused[:, None, None]).sqrt() / _length(new).clamp_min(_TINY))
+    return _stretched(ball, delta.scatter(2, second, 0).scatter(2, first, new))
