@@ -33,5 +33,18 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Everything under results/ that needs no download: a run of each digits model, its tables and the baseline of CI.
+DIGITS := natural_digits madry_digits trades_digits mmc_digits mat_digits_plain mat_digits_so mat_digits_bibo mat_digits
+.PHONY: results $(DIGITS:%=results/runs/%)
+
+results: $(DIGITS:%=results/runs/%)
+	$(BIN)/bench table mat/4 --runs results/runs
+	$(BIN)/bench check --baseline results/baseline.csv $(DIGITS:%=--add results/runs/%)
+
+$(DIGITS:%=results/runs/%): $(READY)
+	rm -rf $@
+	$(BIN)/bench run --model $(@F) --attacks noise,fgsm,pgd,multi_targeted,ddn,adaptive --out $@
+	gzip -n -9 $@/verdicts.csv
+
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

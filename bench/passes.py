@@ -55,6 +55,14 @@ def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
         tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
 
 
+def charge(rows: Tensor, forwards: int, backwards: int) -> None:
+    """Count passes that another library made, the same number for each image of `rows` (n,)."""
+    tally = _tally.get()
+    if tally is not None:
+        tally.forwards[rows] += forwards
+        tally.backwards[rows] += backwards
+
+
 def _pad(tensor: Tensor) -> Tensor:
     short = -len(tensor) % _ROWS
     return torch.cat([tensor, tensor[-1:].expand(short, *tensor.shape[1:])]) if short else tensor

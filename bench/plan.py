@@ -65,7 +65,8 @@ def _from_file(name: str) -> type[Any]:
 def _kind(name: str) -> type[Any]:
     if ".py:" in name:
         return _from_file(name)
-    kind: type[Any] = registry.attacks[name]
+    library, colon, attack = name.partition(":")
+    kind: type[Any] = registry.peers[library](attack) if colon else registry.attacks[name]
     return kind
 
 

@@ -76,6 +76,7 @@ class Registry(Generic[T]):
 
 # What the registries hold is checked where it is registered; here only the words are known.
 attacks: Registry[Any] = Registry("attack", "bench.attacks")
+peers: Registry[Any] = Registry("library of attacks", "bench.attacks")
 architectures: Registry[Any] = Registry("architecture", "bench.models")
 datasets: Registry[Any] = Registry("data set", "bench.data")
 tables: Registry[Any] = Registry("table", "bench.tables")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -50,8 +51,8 @@ class Square:
 
     def side(self, query: int, norm: Norm, height: int, width: int) -> int:
         """The side of the square at a query; in l2 odd and at least 3, if the image is large enough."""
-        share: float = self.p_init / 2 ** sum(query - 1 > halving for halving in _HALVINGS)
-        side = round((share * height * width) ** 0.5)
+        share = self.p_init / 2 ** sum(query - 1 > halving for halving in _HALVINGS)
+        side = round(math.sqrt(share * height * width))
         side = max(side, 1) if norm == "linf" else max(side, 3) // 2 * 2 + 1
         return min(side, height, width)
 
@@ -123,7 +124,7 @@ def bump(height: int, width: int) -> Tensor:
     rows = (torch.arange(height) - height // 2).abs()
     columns = (torch.arange(width) - width // 2).abs()
     ring = torch.maximum(rows[:, None], columns[None])
-    terms = 1.0 / torch.arange(1, max(height // 2, width // 2) + 2, dtype=torch.float64) ** 2
+    terms = torch.arange(1, max(height // 2, width // 2) + 2, dtype=torch.float64).square().reciprocal()
     return terms.flip(0).cumsum(0).flip(0)[ring]
 
 
@@ -131,7 +132,7 @@ def eta(side: int) -> Tensor:
     """The l2 pattern (side, side) of length 1: a pyramid above its negative."""
     upper = side // 2
     pattern = torch.cat([bump(upper, side), -bump(side - upper, side)])
-    return (pattern / pattern.norm()).float()
+    return (pattern / torch.linalg.vector_norm(pattern)).float()
 
 
 def _patterns(turned: Tensor, signs: Tensor, side: int, like: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""ALMA: an augmented Lagrangian search for the smallest perturbation, with multipliers set image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import active, boundary, losses, norms, passes
+from bench.registry import attacks
+from bench.types import Budget, Norm
+
+# The constraint asks for this much beyond a tie, as a share of the gap between logits: a tie fools nobody.
+_BEYOND = 1e-4
+_LEAST, _MOST, _TINY = 1e-6, 1e12, 1e-8
+
+
+def constraint(model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """How far (N,) images are from being misclassified, negative beyond; logits (N, K). `clean` (N, K): clean logits.
+
+    Minus the difference of logits ratio; with two classes, where that ratio says nothing, minus the margin over its
+    size on the clean image.
+    """
+    logits = model(x)
+    if logits.shape[1] > 2:
+        return _BEYOND - losses.dlr(logits, y), logits
+    return _BEYOND - losses.margin(logits, y) / losses.margin(clean, y).abs().clamp_min(_TINY), logits
+
+
+@dataclass
+class Multipliers:
+    """mu and rho (N,) of the penalty P2 (Birgin et al. 2005), and the constraint (N,) at the last check."""
+
+    mu: Tensor
+    rho: Tensor
+    checked: Tensor
+
+    def slope(self, value: Tensor) -> Tensor:
+        """Derivative (N,) of the penalty at constraint values (N,)."""
+        outside = self.mu + 2 * self.mu * self.rho * value + self.rho.square() * value.square() / 2
+        inside = self.mu / (1 - self.rho * value.clamp_max(0)).square()
+        return torch.where(value >= 0, outside, inside)
+
+
+@attacks.register("alma")
+@dataclass(frozen=True)
+class ALMA:
+    """Augmented Lagrangian method for adversarial attacks (Rony et al. 2021, algorithm 2), in l2.
+
+    Descends size plus a penalty on the scale-free logit gap by RMSProp with momentum. The multiplier mu follows the
+    penalty's slope with an average of weight `alpha`; every `check` steps, rho grows by `gamma` for an image that was
+    never fooled and whose constraint did not fall below `tau` times its value at the last check. The step size is
+    `lr` until an image is first fooled, then falls exponentially to `last_lr` times that.
+
+    Deviations: an image counts as fooled by its prediction, not by the constraint's sign; with two classes the
+    constraint is the margin relative to the clean one; the last iterate is tested too; the first step size is `lr`
+    itself, as in the authors' library, not fitted to a first distance. `refine` bisects at the end between the found
+    image and the clean one, which is not in the paper.
+    """
+
+    steps: int = 1000
+    lr: float = 0.1
+    last_lr: float = 0.01
+    check: int = 10
+    tau: float = 0.95
+    gamma: float = 1.2
+    alpha: float = 0.9
+    refine: int = 0
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    minimal: ClassVar[bool] = True
+
+    def pull(self, duals: Multipliers, value: Tensor, ever: Tensor, step: int) -> Tensor:
+        """The weight (N,) of the constraint's gradient at this step; brings the multipliers up to date."""
+        if step == 0:
+            duals.checked = value
+        elif (step + 1) % self.check == 0:
+            stuck = ~ever & (value >= self.tau * duals.checked)
+            duals.rho = torch.where(stuck, self.gamma * duals.rho, duals.rho)
+            duals.checked = value
+        if step:
+            mu = self.alpha * duals.mu + (1 - self.alpha) * duals.slope(value)
+            duals.mu = mu.clamp(_LEAST, _MOST)
+        return duals.slope(value)
+
+    def rate(self, first: Tensor, step: int) -> Tensor:
+        """Step sizes (N,) of images first fooled at steps `first` (N,), infinite where never."""
+        share = ((step - first) / (self.steps - first)).nan_to_num(0, 0, 0).clamp_min(0)
+        return self.lr * torch.where(first.isinf(), 1, self.last_lr**share)
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        norm, found, rows, z = budget.norm, active.Found(x), active.everything(x), x
+        clean = passes.outputs(model, x, rows=rows)
+        square, momentum = torch.ones_like(x), torch.zeros_like(x)
+        one = torch.ones_like(found.size)
+        duals, first = Multipliers(one, one, one), torch.full_like(one, torch.inf)
+        for step in range(self.steps):
+            value, logits, slope = passes.ascent_direction(constraint, model, z, y, clean, rows=rows)
+            fooled, delta = active.wrong(logits, y), z - x
+            found.record_smaller(rows, z, fooled, norms.size(delta, norm))
+            first = torch.where(fooled, first.clamp_max(step), first)
+            gradient = norms.per_example(self.pull(duals, value, first.isfinite(), step), x) * slope
+            if step:
+                gradient = gradient + norms.steepest(delta, "l2")
+            square = self.alpha * square + (1 - self.alpha) * gradient.square()
+            momentum = self.alpha * momentum + gradient / (square.sqrt() + _TINY)
+            z = (z - norms.per_example(self.rate(first, step), x) * momentum).clamp(0, 1)
+        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+        boundary.toward_clean(model, x, y, found, norm, self.refine)
+        return found.x_adv

@@ -1,0 +1,160 @@
+"""PDGD and PDPGD: primal-dual searches that weigh size against misclassification by a learned ratio."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench import active, boundary, losses, norms, passes
+from bench.registry import attacks
+from bench.types import Budget, Norm
+
+_BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
+_FARTHEST = math.log(1e6)
+_STILL = 0.01
+
+
+@dataclass
+class Primal:
+    """Adam's averages (Kingma and Ba 2015) for perturbations (N, C, H, W); `unit` (N,) is the slope at the clean image."""
+
+    mean: Tensor
+    square: Tensor
+    unit: Tensor
+    count: int = 0
+
+    def step(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The direction to descend and its denominator, each (N, C, H, W)."""
+        self.count += 1
+        self.mean = _BETA1 * self.mean + (1 - _BETA1) * gradient
+        self.square = _BETA2 * self.square + (1 - _BETA2) * gradient.square()
+        root = self.square.sqrt() / math.sqrt(1 - _BETA2**self.count) + _TINY
+        return self.mean / root / (1 - _BETA1**self.count), root
+
+
+@dataclass
+class Dual:
+    """The log of the weight ratio (N,) of misclassification to size, and the averaged weight (N,) of the former."""
+
+    ratio: Tensor
+    weight: Tensor
+
+    @classmethod
+    def begin(cls, like: Tensor, ratio: float) -> Dual:
+        """All images start from the same `ratio` of size to misclassification."""
+        start = torch.full_like(like, -math.log(ratio))
+        return cls(start, start.sigmoid())
+
+    def ascend(self, fooled: Tensor, rate: float, ema: float) -> None:
+        """Raise the weight of images that are right, lower that of fooled ones (N,)."""
+        self.ratio = (self.ratio + torch.where(fooled, -rate, rate)).clamp(-_FARTHEST, _FARTHEST)
+        self.weight = ema * self.weight + (1 - ema) * self.ratio.sigmoid()
+
+
+def proximal(z: Tensor, weight: Tensor, norm: Norm) -> Tensor:
+    """The proximal map of weight (N,) times the norm, at perturbations z (N, C, H, W)."""
+    if norm == "linf":
+        return z - norms.onto_l1_ball(z, weight)
+    if norm == "l1":
+        return z.sign() * (z.abs() - norms.per_example(weight, z)).clamp_min(0)
+    shrink = 1 - weight / norms.size(z, "l2").clamp_min(1e-12)
+    return z * norms.per_example(shrink.clamp_min(0), z)
+
+
+@dataclass(frozen=True)
+class _PrimalDual:
+    steps: int = 500
+    lr: float = 0.1
+    last_lr: float = 0.01
+    ratio: float = 0.01
+    dual_lr: float = 0.1
+    last_dual_lr: float = 0.1
+    ema: float = 0.9
+    refine: int = 0
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    minimal: ClassVar[bool] = True
+
+    def move(self, primal: Primal, dual: Dual, x: Tensor, z: Tensor, push: Tensor, rate: float, norm: Norm) -> Tensor:
+        """The next images (N, C, H, W), from z; `push` is the gradient of the misclassification loss."""
+        raise NotImplementedError
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        norm, found, rows, z = budget.norm, active.Found(x), active.everything(x), x
+        primal = Primal(torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(found.size))
+        dual = Dual.begin(found.size, self.ratio)
+        for step in range(self.steps):
+            margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
+            fooled = active.wrong(logits, y)
+            found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+            push = gradient * norms.per_example(-(-margin).sigmoid(), x)
+            z = self.move(primal, dual, x, z, push, self.lr * self.last_lr ** (step / self.steps), norm)
+            left = 1 - step / max(self.steps - 1, 1)
+            dual.ascend(fooled, self.dual_lr * (self.last_dual_lr + (1 - self.last_dual_lr) * left), self.ema)
+        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+        boundary.toward_clean(model, x, y, found, norm, self.refine)
+        return found.x_adv
+
+
+@attacks.register("pdgd")
+@dataclass(frozen=True)
+class PDGD(_PrimalDual):
+    """Primal-dual gradient descent (Matyasko and Chau 2021, algorithm 1), in l2.
+
+    Adam descends the size and the softplus of the negative margin, weighted by a softmax of dual variables; the dual
+    variable of an image rises by `dual_lr` while it is right and falls while it is fooled, and the weight is a moving
+    average (`ema`) of it. `lr` falls exponentially to `last_lr` times itself, `dual_lr` linearly to `last_dual_lr`
+    times itself; `ratio` is the first weight of size over that of misclassification.
+
+    Deviation: the misclassification term is divided by the length of its gradient at the clean image, so that the scale
+    of the logits does not matter; otherwise the dual variables of a sharp model need most of the steps to find their
+    range. The last iterate is tested too. `refine` bisects at the end between the found image and the clean one, which is not
+    in the paper.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+
+    def move(self, primal: Primal, dual: Dual, x: Tensor, z: Tensor, push: Tensor, rate: float, norm: Norm) -> Tensor:
+        """See `_PrimalDual`: one step of Adam on both terms."""
+        if not primal.count:
+            slope = norms.size(push, "l2")
+            primal.unit = torch.where(slope > 0, slope, 1)
+        inward = norms.steepest(z - x, "l2") * norms.per_example(1 - dual.weight, x)
+        direction, _ = primal.step(inward + push * norms.per_example(dual.weight / primal.unit, x))
+        return (z - rate * direction).clamp(0, 1)
+
+
+@attacks.register("pdpgd")
+@dataclass(frozen=True)
+class PDPGD(_PrimalDual):
+    """Primal-dual proximal gradient descent (Matyasko and Chau 2021, algorithm 2), in linf, l2 and l1.
+
+    As `pdgd`, but Adam descends only the misclassification loss, and the size is handled by its proximal map in Adam's
+    own metric, computed by up to `proximal_steps` fixed-point steps (proximal Adam, Melchior et al. 2019); an image's
+    steps end when it moves by less than 1 % of its size.
+    """
+
+    proximal_steps: int = 5
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+
+    def move(self, primal: Primal, dual: Dual, x: Tensor, z: Tensor, push: Tensor, rate: float, norm: Norm) -> Tensor:
+        """See `_PrimalDual`: one step of Adam on the loss, then the proximal map of the norm."""
+        direction, root = primal.step(push)
+        target = (z - rate * direction).clamp(0, 1) - x
+        steepest = root.flatten(1).amax(1)
+        weight = (1 - dual.weight) / dual.weight * rate / steepest
+        metric, delta = root / norms.per_example(steepest, x), target
+        going = torch.ones_like(weight, dtype=torch.bool)
+        for _ in range(self.proximal_steps):
+            following = (x + proximal(delta - metric * (delta - target), weight, norm)).clamp(0, 1) - x
+            moved = norms.size(following - delta, "l2")
+            delta = torch.where(norms.per_example(going, x), following, delta)
+            going = going & (moved > _STILL * norms.size(delta, "l2"))
+        return (x + delta).clamp(0, 1)

@@ -1,0 +1,96 @@
+"""Transfer: adversarial examples of another model, tried on this one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench import active, losses, norms, passes
+from bench.ascent import Schedule, ascend
+from bench.registry import attacks, suggestion
+from bench.specs import parse_attacks
+from bench.types import Attack, Budget, Norm, Objective, Scene, UserError
+
+# What can be climbed to the end of the budget: objective, momentum, random start.
+_CLIMBS: dict[str, tuple[Objective, float, bool]] = {
+    "bim": (losses.ce, 0.0, False),
+    "margin": (losses.logit_margin, 0.0, True),
+    "mim": (losses.ce, 1.0, False),
+    "pgd": (losses.ce, 0.0, True),
+}
+
+
+@attacks.register("transfer")
+@dataclass(frozen=True)
+class Transfer:
+    """Examples made on a surrogate, another model of the registry, and only tested here: `transfer(model="NAME")`.
+
+    With `attack` pgd, bim, mim or margin, the surrogate is climbed for all `steps` and the last iterate is tried: an
+    example that merely crosses the surrogate's boundary transfers poorly (Liu et al. 2017). Any other budgeted attack
+    of the registry, with its fields as in `attack="multi_targeted(steps=20)"`, is given the surrogate as it is. A
+    `step_size` of None means eps / 30 in linf, 2.5 eps / steps otherwise.
+
+    Passes are those of the target: one forward an image. The surrogate's are not counted.
+    """
+
+    model: str = ""
+    attack: str = "pgd"
+    steps: int = 40
+    step_size: float | None = None
+    surrogate: Any = field(default=None, repr=False, compare=False, metadata={"bound": True})
+    method: Any = field(default=None, repr=False, compare=False, metadata={"bound": True})
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    minimal: ClassVar[bool] = False
+
+    def bind(self, scene: Scene) -> Transfer:
+        """Load the surrogate, and settle the attack, before a run.
+
+        Raises:
+            UserError: no surrogate is named, or the attack cannot be used on it.
+        """
+        if not self.model:
+            raise UserError('transfer needs a surrogate: write transfer(model="NAME"), as bench list models shows them')
+        surrogate = scene.surrogate(self.model)
+        method = None if self.attack in _CLIMBS else self._method(surrogate, scene)
+        return replace(self, surrogate=surrogate, method=method)
+
+    def _method(self, surrogate: Any, scene: Scene) -> Attack:
+        """The attack of the registry that is named."""
+        spec = parse_attacks(self.attack)[0]
+        kind = attacks[spec.name]
+        known = [part.name for part in fields(kind) if not part.metadata.get("bound")]
+        for name, _ in spec.fields:
+            if name not in known:
+                raise UserError(f"attack {spec.name!r} has no field {name!r}: {suggestion(name, known)}")
+        lacking = [need for need in kind.needs if not callable(getattr(surrogate, need, None))]
+        if kind.minimal or kind is Transfer or lacking:
+            fault = f"needs {', '.join(lacking)}" if lacking else "does not keep to a budget"
+            raise UserError(f"transfer cannot use {self.attack!r} on {self.model!r}: it {fault}: use pgd or mim")
+        method: Attack = kind(**dict(spec.fields))
+        return method.bind(scene) if hasattr(method, "bind") else method
+
+    def proposals(self, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Images (N, C, H, W) that should fool the surrogate."""
+        if self.method is not None:
+            proposed: Tensor = self.method(self.surrogate, x, y, budget, keys)
+            return proposed
+        objective, momentum, random_start = _CLIMBS[self.attack]
+        ball = norms.Ball.around(x, budget)
+        schedule = replace(Schedule.standard(budget, self.steps, self.step_size, momentum), stop=False)
+        start = ball.sample(keys) if random_start else x
+        return ascend(self.surrogate, objective, ball, y, start, schedule).x_adv
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        budget.bound("transfer")
+        if self.surrogate is None:
+            raise ValueError("transfer has no surrogate: call bind(scene) first")
+        with passes.counted(len(x), x.device):
+            z = self.proposals(x, y, budget, keys)
+        found = active.Found(x)
+        found.record(active.everything(x), z, active.wrong(passes.outputs(model, z), y))
+        return found.x_adv
