@@ -65,7 +65,7 @@ class Halving:
         self.halved = torch.ones_like(eps, dtype=torch.bool)
 
     def move(self, walk: Walk, step: int) -> Tensor:
-        """See `Gait`; equation 2 and the line after it."""
+        """See `Gait`: a projected step, then a quarter of the step before mixed in and a second projection."""
         z, project = walk.z, walk.ball.project
         stride = norms.per_example(self.step_size.to(z.dtype), z) * norms.steepest(walk.gradient, walk.ball.norm)
         ahead = project(z + stride)

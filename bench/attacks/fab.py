@@ -1,4 +1,20 @@
-"""Fast adaptive boundary attack: projections onto the linearised boundary inside the box, pulled toward the image."""
+"""Fast adaptive boundary attack: projections onto the linearised boundary inside the box, pulled toward the image.
+
+FAB (Croce and Hein 2020, "Minimally distorted adversarial examples", algorithm 1) with the parameters of AutoAttack's
+standard version. Each step linearises the boundary, projects the point and the clean image onto it within the box,
+oversteps by `eta`, and mixes the two by their distances, the clean image's share at most `alpha_max`. An adversarial
+point is recorded and drawn to a share `beta` of its perturbation.
+
+Deviations:
+- one forward pass tells whether a point is adversarial and gives the gradient there. The authors' code asks for the
+  label, draws the point back and runs the model again; here a point that was drawn back is projected onto the plane
+  found where it came from. Sizes found are the same on average, smaller in linf, at half the forward passes;
+- the attack looks for the smallest perturbation over all targets; given a budget with an eps, as in an ensemble, an
+  image leaves once it is found within it, and one found beyond it comes back clean;
+- the paper's final search is `refine` bisections toward the clean image, none by default as in AutoAttack;
+- restarts after the first begin at random points of the ball of half the size found so far, or half of eps, or half of
+  what the box allows, whichever is smallest.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +36,7 @@ _TINY = 1e-300
 def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """The smallest step (N, C, H, W) from z, in `norm`, to the plane where <slope, step> = gap (N,), inside [0, 1].
 
-    Where the box does not reach the plane, the step to its corner nearest to it. FAB, section 3.1: in linf all pixels
+    Where the box does not reach the plane, the step to its corner nearest to it. In linf all pixels
     move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1 one after the other,
     the steepest first; what is gained is piecewise linear, and its bends are sorted. In double precision.
     """
@@ -78,8 +94,9 @@ class _FAB:
         found = active.Found(x)
         found.size = found.size.double()
         limit = torch.zeros_like(found.size) if budget.eps is None else budget.eps
+        hopeful = torch.ones_like(y, dtype=torch.bool) if budget.eps is None else limit > 0
         for turn, rivals in enumerate(runs * self.restarts):
-            rows = (found.size > limit).nonzero().squeeze(1)
+            rows = ((found.size > limit) & hopeful).nonzero().squeeze(1)
             start = x[rows]
             if turn >= len(runs):
                 reach = boundary.farthest(start, budget.norm) if budget.eps is None else budget.eps[rows]
@@ -126,9 +143,9 @@ class _FAB:
             z = self.step(x, base, slope, -value + dot(slope, z), norm)
 
     def step(self, x: Tensor, z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
-        """From z (n, C, H, W) onto the plane where <slope, z> = level (n,), past it by `eta`, and toward x's own foot.
+        """From z (n, C, H, W) to the plane where <slope, z> = level (n,) and past it by `eta`, mixed with x's own foot.
 
-        Algorithm 1, lines 9 to 13: the weight of x grows with the distance of z from the plane, up to `alpha_max`.
+        The weight of x grows with the distance of z from the plane, up to `alpha_max`.
         """
         both, slopes = torch.cat([z, x]), torch.cat([slope, slope])
         move = onto_plane(both, slopes, torch.cat([level, level]) - dot(slopes, both), norm)
@@ -156,7 +173,8 @@ def nearest(values: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]
 class FAB(_FAB):
     """Fast adaptive boundary attack, untargeted; see `bench.attacks.fab` for the algorithm and its fields.
 
-    Each step linearises the difference of every other logit to the true one, which costs a backward pass a class.
+    Each step linearises the difference of every other logit to the true one and heads for the nearest boundary, which
+    costs one forward pass and a backward pass for each other class.
     """
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
@@ -167,7 +185,11 @@ class FAB(_FAB):
 @attacks.register("fab_t")
 @dataclass(frozen=True)
 class FABT(_FAB):
-    """Fast adaptive boundary attack toward each of the `targets` classes with the highest logits on the clean image."""
+    """Fast adaptive boundary attack toward each of the `targets` classes that come closest; see `bench.attacks.fab`.
+
+    Those are the highest logits on the clean image, which is run once for them; all other classes if there are fewer. A
+    step costs one forward and one backward pass.
+    """
 
     targets: int = 9
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -83,8 +84,9 @@ class Square:
 
 def window(draws: Tensor, side: int, height: int, width: int) -> Tensor:
     """Places (N, side * side) of a square in a flattened image, its corner from two uniform draws (N, 2)."""
-    room = torch.tensor([height - side + 1, width - side + 1], dtype=torch.float64, device=draws.device)
-    top, left = (draws.double() * room).long().unbind(1)
+    # In double precision, so that the product cannot round up to the excluded end.
+    top = (draws[:, 0].double() * (height - side + 1)).long()
+    left = (draws[:, 1].double() * (width - side + 1)).long()
     line = torch.arange(side, device=draws.device)
     places = (top[:, None] + line)[:, :, None] * width + (left[:, None] + line)[:, None, :]
     return places.flatten(1)
@@ -120,7 +122,7 @@ def _length(values: Tensor) -> Tensor:
 
 
 def bump(height: int, width: int) -> Tensor:
-    """A pyramid (height, width) that falls from its middle: one half of eta (section 3.4, eq. 3)."""
+    """A pyramid (height, width) that falls from its middle: one half of the paper's eta."""
     rows = (torch.arange(height) - height // 2).abs()
     columns = (torch.arange(width) - width // 2).abs()
     ring = torch.maximum(rows[:, None], columns[None])
@@ -128,11 +130,12 @@ def bump(height: int, width: int) -> Tensor:
     return terms.flip(0).cumsum(0).flip(0)[ring]
 
 
+@cache
 def eta(side: int) -> Tensor:
     """The l2 pattern (side, side) of length 1: a pyramid above its negative."""
     upper = side // 2
     pattern = torch.cat([bump(upper, side), -bump(side - upper, side)])
-    return (pattern / torch.linalg.vector_norm(pattern)).float()
+    return (pattern / pattern.square().sum().sqrt()).float()
 
 
 def _patterns(turned: Tensor, signs: Tensor, side: int, like: Tensor) -> Tensor:
