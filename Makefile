@@ -23,10 +23,10 @@ demo: $(READY)
 	$(BIN)/bench sweep-eps --model mat_digits --attack pgd --out runs/demo-sweep --resume
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
 
 lint: $(READY)
 	$(BIN)/ruff check .

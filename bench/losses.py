@@ -46,7 +46,7 @@ def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio (N,), larger is worse for the model (Croce and Hein 2020, eq. 6).
+    """Difference of logits ratio (N,), larger is worse for the model (Croce and Hein 2020, "An alternative loss").
 
     The margin over the gap between the highest and the third highest logit: no shift or scale of the logits changes it.
 
@@ -58,7 +58,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Difference of logits ratio (N,) toward target classes (N,) (Croce and Hein 2020, eq. 7).
+    """Difference of logits ratio (N,) toward target classes (N,) (Croce and Hein 2020, "An alternative loss").
 
     Raises:
         UserError: there are fewer than 4 classes.

@@ -103,7 +103,7 @@ def sweep(request: Request, out: Path | None, resume: bool) -> str:
     run_table.write(made)
     run_table.write_curve(made, directory)
     curves.write(made, directory / "curve.png")
-    return f"{run_table.console(made)}{_warnings(made)}\n\n{directory}"
+    return f"{run_table.sweep_console(made)}{_warnings(made)}\n\n{directory}"
 
 
 def paper_table(name: str, places: Sequence[Path], out: Path) -> str:

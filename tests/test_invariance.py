@@ -82,7 +82,7 @@ def test_two_processes_make_the_same_rows_as_one(home, tmp_path):
     pd.testing.assert_frame_equal(both, alone, check_dtype=False)
 
 
-STOPPED = Request("tiny", "noise(draws=3),cw(searches=9,steps=400),ddn(steps=30)", n=48, batch_size=8)
+STOPPED = Request("tiny", "noise(draws=3),cw(searches=4,steps=200),ddn(steps=30)", n=48, batch_size=8)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from bench.attacks.transfer import Transfer
 from bench.types import Norm, UserError
 
 MINIMAL: list[tuple[Any, Norm, float]] = [
-    (ALMA(steps=400), "l2", 1.04),
+    (ALMA(steps=400), "l2", 1.07),
     (PDGD(), "l2", 1.01),
     (PDPGD(), "l2", 1.03),
     (PDPGD(), "linf", 1.01),
@@ -33,12 +33,13 @@ named = pytest.mark.parametrize(
 
 
 @named
-@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("classes", [2, 10])
 def test_they_reach_the_nearest_boundary_of_a_linear_model(method: Any, norm: Norm, most: float, classes: int) -> None:
     model = Linear(classes, SHAPE, sharpness=20)
     x, y, distance = inner(model, norm)
     ratio = attack(method, model, x, y, norm).size / distance
     assert ratio.min() >= 1 - 1e-4
+    assert ratio.median() <= 1.01
     assert ratio.max() <= most
 
 
@@ -75,7 +76,7 @@ def test_the_scale_of_logits_does_not_hide_a_boundary(method: Any, norm: Norm, m
     model = Linear(10, SHAPE, sharpness=sharpness)
     x, y, distance = inner(model, norm)
     ratio = attack(method, model, x, y, norm).size / distance
-    assert ratio.max() <= (1.5 if isinstance(method, PDPGD) else most)
+    assert ratio.max() <= (most if isinstance(method, ALMA) else 1.2)
 
 
 @named

@@ -175,7 +175,7 @@ def test_a_rude_peer_is_contained(model, capsys):
     assert torch.equal(random_state, torch.get_rng_state()) and not own.training
     assert all(weight.grad is None and weight.requires_grad for weight in own.parameters())
     assert capsys.readouterr().out == ""
-    with pytest.raises(UserError, match="rude:One failed: ValueError: no$"):
+    with pytest.raises(UserError, match=r"rude:One failed: ValueError: no$"):
         kind()(own, x, y, subjects.budget("l2", 0.4, 4), keys)
     with pytest.raises(UserError, match=r"needs a torch\.nn\.Module"):
         kind()(lambda x: x, x, y, subjects.budget("l2", 0.4, 4), keys)

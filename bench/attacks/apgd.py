@@ -5,9 +5,10 @@ In linf and l2 it is algorithm 1 with the parameters of AutoAttack's standard ve
 start on the surface of the ball. In l1 it is l1-APGD of Mind the box (Croce and Hein 2021) with its stages at 3, 2
 and 1 eps.
 
-Deviations from the authors' code, none of which changes whether an image is broken: an image leaves with its first
-misclassified point, where theirs goes on and returns the last one; nothing is differentiated after the last step; an
-image at eps 0 is returned as it is; the random start is each image's own.
+Deviations from the authors' code. Three change no verdict: an image leaves with its first misclassified point, where
+theirs goes on and returns the last one; nothing is differentiated after the last step; an image at eps 0 is returned as
+it is. Two change the draw but not the strength: random starts are each image's own, and the first rise is counted from
+the value at the start, as in the paper, where theirs counts it from zero.
 """
 
 from __future__ import annotations

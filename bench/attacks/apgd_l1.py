@@ -28,7 +28,7 @@ def inside(eps: Tensor) -> Tensor:
 def onto_ball_in_box(x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
     """The point (N, C, H, W) nearest in l2 to x + delta within eps (N,) of x in l1 and in [0, 1].
 
-    Mind the box (Croce and Hein 2021), proposition 2.1: every magnitude is lowered by the same threshold and cut at the
+    After Mind the box (Croce and Hein 2021): every magnitude is lowered by the same threshold and cut at the
     box. Lowering gains nothing on a pixel until the threshold passes what the box cuts off, so the total size is
     piecewise linear in the threshold with two bends a pixel, which are sorted.
     """
@@ -48,7 +48,7 @@ def onto_ball_in_box(x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
 
 
 class Sparse:
-    """Steps along the signs of the largest gradient entries (Mind the box, algorithm 1), `eps` (N,) long at most.
+    """Steps along the signs of the largest gradient entries (Mind the box, l1-APGD), `eps` (N,) long at most.
 
     How many entries: the pixels changed at the best point, divided by 1.5. At a review, images whose best point has
     grown sparser by 5 % go back to it and take full steps again; the others' steps shrink by 1.5, down to a tenth.

@@ -14,7 +14,13 @@ from bench.types import Norm
 
 _OURS = frozenset({"distance", "constraint", "init_attack", "tensorboard", "update_stats_every_k"})
 # They want other images, a target, or no norm of ours.
-_LEFT_OUT = {"BinarizationRefinementAttack", "DatasetAttack", "GenAttack", "PointwiseAttack", "VirtualAdversarialAttack"}
+_LEFT_OUT = {
+    "BinarizationRefinementAttack",
+    "DatasetAttack",
+    "GenAttack",
+    "PointwiseAttack",
+    "VirtualAdversarialAttack",
+}
 _FAULTS = {
     "L2CarliniWagnerAttack": "Images it failed on come back black; it stops early by the loss of the whole batch.",
     "L2FMNAttack": "Its projection does nothing, so perturbations come out many times too large.",

@@ -17,11 +17,11 @@ _NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 _OURS = frozenset({"model", "norm", "eps", "max_epsilon", "seed", "verbose", "n_classes"})
 _STEP = "Its step size, alpha, does not follow eps: set it."
 _SHORT = "10 steps by default, the original 100."
-_LINF = Known(("linf",), faults=_STEP)
+_LINF = ["BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD", "DIFGSM", "Jitter", "NIFGSM"]
+_LINF += ["PGDRS", "SINIFGSM", "VMIFGSM", "VNIFGSM"]
 _ATTACKS: dict[str, Known] = {
-    **dict.fromkeys("BIM RFGSM PGD EOTPGD FFGSM TPGD MIFGSM UPGD DIFGSM Jitter NIFGSM".split(), _LINF),
-    **dict.fromkeys("PGDRS SINIFGSM VMIFGSM VNIFGSM".split(), _LINF),
-    **dict.fromkeys("TIFGSM PIFGSM PIFGSMPP".split(), Known(("linf",), faults="Takes colour images only.")),
+    **dict.fromkeys(_LINF, Known(("linf",), faults=_STEP)),
+    **dict.fromkeys(["TIFGSM", "PIFGSM", "PIFGSMPP"], Known(("linf",), faults="Takes colour images only.")),
     "FGSM": Known(("linf",)),
     "SPSA": Known(("linf",), faults="One iteration by default."),
     "PGDL2": Known(("l2",), faults=_STEP),

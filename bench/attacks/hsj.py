@@ -87,7 +87,7 @@ class HopSkipJump:
         return norms.steepest(signed - plain * norms.per_example(share, z), norm)
 
     def jump(self, model: Any, z: Tensor, y: Tensor, direction: Tensor, length: Tensor, rows: Tensor) -> Tensor:
-        """The first adversarial images (n, C, H, W) along the direction, at `length` (n,), a half of it, a quarter, ..."""
+        """The first adversarial images (n, C, H, W) along the direction, at `length` (n,), half of it, a quarter."""
         landed, place = z.clone(), active.everything(z)
         for _ in range(_HALVINGS):
             ahead = (z[place] + direction[place] * norms.per_example(length[place], z)).clamp(0, 1)

@@ -20,7 +20,7 @@ _STILL = 0.01
 
 @dataclass
 class Primal:
-    """Adam's averages (Kingma and Ba 2015) for perturbations (N, C, H, W); `unit` (N,) is the slope at the clean image."""
+    """Adam's averages (Kingma and Ba 2015) for images (N, C, H, W); `unit` (N,): the slope at the clean image."""
 
     mean: Tensor
     square: Tensor
@@ -114,8 +114,8 @@ class PDGD(_PrimalDual):
 
     Deviation: the misclassification term is divided by the length of its gradient at the clean image, so that the scale
     of the logits does not matter; otherwise the dual variables of a sharp model need most of the steps to find their
-    range. The last iterate is tested too. `refine` bisects at the end between the found image and the clean one, which is not
-    in the paper.
+    range. The last iterate is tested too. `refine` bisects at the end between the found image and the clean one, which
+    is not in the paper.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)

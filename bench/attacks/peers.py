@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import inspect
 import math
-import random
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bench import active, passes, registry
+from bench.attacks.containment import isolated, watched
 from bench.types import Budget, Norm, UserError
 
 ORDER: dict[Norm, float] = {"linf": math.inf, "l2": 2, "l1": 1}
@@ -40,55 +37,6 @@ def imported(title: str, module: str, remedy: str) -> Any:
         raise UserError(f"{title} needs {lacking}, which is not installed: pip install {lacking}") from error
     except Exception as error:
         raise UserError(f"{title} does not import: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def isolated(model: nn.Module, seed: int) -> Iterator[None]:
-    """Seed every global random state, freeze the weights, and leave all of it, and the model's modes, as found.
-
-    What a library prints goes to stderr, for results are on stdout.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
-    python, numeric = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices), redirect_stdout(sys.stderr):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        model.requires_grad_(False)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numeric)
-            for module, training in modes:
-                module.training = training
-            for weight, wanted, gradient in weights:
-                weight.requires_grad_(wanted)
-                weight.grad = gradient
-
-
-@contextmanager
-def watched(model: nn.Module, rows: Tensor) -> Iterator[None]:
-    """Count the rows that pass through the model, and charge each image of `rows` (n,) the average, rounded up."""
-    seen = {"forwards": 0, "backwards": 0}
-
-    def backward(gradient: Tensor) -> None:
-        seen["backwards"] += len(gradient)
-
-    def forward(_module: nn.Module, _inputs: Any, logits: Any) -> None:
-        if isinstance(logits, Tensor):
-            seen["forwards"] += len(logits)
-            if logits.requires_grad:
-                logits.register_hook(backward)
-
-    handle = model.register_forward_hook(forward)
-    try:
-        yield
-    finally:
-        handle.remove()
-        passes.charge(rows, *(-(-count // len(rows)) for count in seen.values()))
 
 
 @dataclass(frozen=True)
@@ -134,7 +82,7 @@ class Peer:
         if not isinstance(model, nn.Module):
             raise UserError(f"{self.title} needs a torch.nn.Module, not {type(model).__name__}: wrap the model in one")
         found, every = active.Found(x), active.everything(x)
-        groups = [(None, every)] if eps is None else [(v, every[eps == v]) for v in eps.unique().tolist() if v > 0]
+        groups = [(None, every)] if eps is None else [(v, every[eps == v]) for v in sorted(set(eps.tolist())) if v > 0]
         for bound, rows in groups:
             if not len(rows):
                 continue
@@ -172,7 +120,7 @@ def made(
         default = argument.default
         if name in ours or not (default is None or isinstance(default, bool | int | float | str | tuple)):
             continue
-        if default is not None and (name in real or argument.annotation in (float, "float")):
+        if isinstance(default, int) and (name in real or argument.annotation in (float, "float")):
             default = float(default)
         parts.append((name, Any, field(default=default)))
     words = {
@@ -183,7 +131,7 @@ def made(
         "peer": staticmethod(call),
         "__doc__": f"{title}, as the library has it. {known.faults}".strip(),
     }
-    return make_dataclass(title, parts, bases=(base,), frozen=True, namespace=words)  # type: ignore[no-any-return]
+    return make_dataclass(title, parts, bases=(base,), frozen=True, namespace=words)
 
 
 @dataclass(frozen=True)

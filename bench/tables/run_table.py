@@ -97,3 +97,12 @@ def console(run: Run) -> str:
     """The run's table for a terminal, under one line that states the protocol."""
     table = render.console(measures.summary(run), measures.budgets(run.record))
     return f"{protocol(run)}\n\n{table}"
+
+
+def sweep_console(run: Run) -> str:
+    """A sweep for a terminal: a line an eps, a column of robust accuracy an attack, under the protocol."""
+    written = measures.budgets(run.record)
+    here = measures.summary(run).dropna(subset="eps")
+    wide = here.pivot(index="eps", columns="attack", values="robust_accuracy")
+    wide = wide[list(dict.fromkeys(here["attack"]))].rename(columns=lambda attack: f"{attack} robust_accuracy")
+    return f"{protocol(run)}\n\n{render.console(wide.reset_index(), written)}"
