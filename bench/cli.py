@@ -193,11 +193,12 @@ def audit(directory: Path) -> None:
 
 @main.command("list")
 @click.argument("kind", type=click.Choice(["models", "attacks", "data", "tables", "defenses"]))
-def list_(kind: str) -> None:
+@click.option("--peers", is_flag=True, help="The attacks of other libraries, with what is known against them.")
+def list_(kind: str, peers: bool) -> None:
     """What there is: models, attacks, data, tables or defenses."""
     from bench import session
 
-    click.echo(session.catalogue(kind))
+    click.echo(session.catalogue(kind, peers))
 
 
 @main.group()

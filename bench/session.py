@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bench import checkpoints, files, measures, registry, store, trials
+from bench.attacks.peers import peers as peer_attacks
 from bench.data import loading
 from bench.figures import curves
 from bench.plan import settable
@@ -154,9 +155,13 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     return True, f"all {total} verdicts of {directory} stand"
 
 
-def catalogue(kind: str) -> str:
-    """What there is of a kind, a line each."""
-    if kind == "models":
+def catalogue(kind: str, peers: bool = False) -> str:
+    """What there is of a kind, a line each; for attacks, those of other libraries if asked."""
+    if peers:
+        if kind != "attacks":
+            raise UserError("--peers goes with attacks: bench list attacks --peers")
+        lines = [f"{name:44} {','.join(known):12} {note}" for name, known, note in peer_attacks()]
+    elif kind == "models":
         lines = [
             f"{name:28} {point.data:9} {point.defense or '-':10} {point.arch}"
             for name, point in sorted(checkpoints.registry().items())
