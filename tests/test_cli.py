@@ -46,8 +46,30 @@ def test_run_writes_what_the_contract_lists(bench):
     assert "booktabs" in Path("out/table.tex").read_text() or "toprule" in Path("out/table.tex").read_text()
     assert "worst" in said.out and "95%" in said.out
     record = json.loads(Path("out/run.json").read_text())
-    for key in "schema_version model weights_sha256 data split indices data_sha256 attacks norm eps eps_written seed \
-                device dtype versions commit dirty command start seconds forwards backwards".split():
+    for key in [
+        "schema_version",
+        "model",
+        "weights_sha256",
+        "data",
+        "split",
+        "indices",
+        "data_sha256",
+        "attacks",
+        "norm",
+        "eps",
+        "eps_written",
+        "seed",
+        "device",
+        "dtype",
+        "versions",
+        "commit",
+        "dirty",
+        "command",
+        "start",
+        "seconds",
+        "forwards",
+        "backwards",
+    ]:
         assert key in record, key
     assert record["adaptive"] == ["kl(steps=5)", "latent(steps=5)", "margin(steps=5)", "normalised_ce(steps=5)"]
     assert next(a for a in record["attacks"] if a["name"] == "kl")["fields"]["beta"] == 2.0
