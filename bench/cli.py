@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import traceback
@@ -11,6 +12,9 @@ from typing import Any
 import click
 
 from bench.types import UserError
+
+# Before torch is imported: threads that spin while they wait bring a busy machine to a crawl.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _INTERRUPTED = 130
 _FAULT = 2
