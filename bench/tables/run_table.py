@@ -100,9 +100,13 @@ def console(run: Run) -> str:
 
 
 def sweep_console(run: Run) -> str:
-    """A sweep for a terminal: a line an eps, a column of robust accuracy an attack, under the protocol."""
+    """A sweep for a terminal: a line an eps, a column of robust accuracy an attack, under the protocol.
+
+    The worst of a single attack is that attack, and is left out.
+    """
     written = measures.budgets(run.record)
     here = measures.summary(run).dropna(subset="eps")
     wide = here.pivot(index="eps", columns="attack", values="robust_accuracy")
-    wide = wide[list(dict.fromkeys(here["attack"]))].rename(columns=lambda attack: f"{attack} robust_accuracy")
+    attacks = list(dict.fromkeys(here["attack"]))
+    wide = wide[attacks[:1] if len(attacks) == 2 else attacks].rename(columns=lambda attack: f"{attack} robust_accuracy")
     return f"{protocol(run)}\n\n{render.console(wide.reset_index(), written)}"
