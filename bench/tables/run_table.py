@@ -108,5 +108,6 @@ def sweep_console(run: Run) -> str:
     here = measures.summary(run).dropna(subset="eps")
     wide = here.pivot(index="eps", columns="attack", values="robust_accuracy")
     attacks = list(dict.fromkeys(here["attack"]))
-    wide = wide[attacks[:1] if len(attacks) == 2 else attacks].rename(columns=lambda attack: f"{attack} robust_accuracy")
+    shown = wide[attacks[:1] if len(attacks) == 2 else attacks]
+    wide = shown.rename(columns=lambda attack: f"{attack} robust_accuracy")
     return f"{protocol(run)}\n\n{render.console(wide.reset_index(), written)}"
