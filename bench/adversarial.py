@@ -8,6 +8,7 @@ While a run goes on every chunk is a file of its own; `merge` joins them into `a
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,9 +93,8 @@ def merge(directory: Path) -> None:
     clean_indices, first = np.unique(joined["clean_indices"], return_index=True)
     ordered = {name: joined[name][order] for name in _ROWS}
     _write(merged, Stored(**ordered, clean_indices=clean_indices, clean=joined["clean"][first]))
-    for path in paths:
-        path.unlink()
-    folder.rmdir()
+    # All of it: a save that was killed leaves a file of another name.
+    shutil.rmtree(folder)
 
 
 def load(directory: Path | str) -> Stored:

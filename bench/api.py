@@ -17,7 +17,7 @@ from bench.request import Request, Subject, first_of_each_class
 from bench.run import in_memory, prepare
 from bench.specs import parse_eps
 from bench.tables import render, run_table
-from bench.types import Checkpoint, ImageSet, Norm
+from bench.types import Checkpoint, ImageSet, Norm, UserError
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ def evaluate(
 ) -> Run:
     """Attack a model on images (N, C, H, W) in [0, 1] with labels (N,); no file is read or written.
 
-    `eps` may be written as "8/255"; None allows minimal attacks alone. The same verdicts as `bench run` gives. Attacks
-    that need exemplars (`latent`) take them from `images`. The model keeps its mode, its weights and its device.
+    `eps` may be written as "8/255"; None allows minimal attacks alone. The same verdicts as `bench run` gives, except
+    that attacks which need exemplars (`latent`) take them from `images`, and that `trained_with` is the caller's to
+    give. The model keeps its mode, its weights and its device.
 
     Raises:
         UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit.
@@ -95,6 +96,10 @@ def evaluate(
 
 
 def _image_set(images: Tensor, labels: Tensor) -> ImageSet:
-    images, labels = images.detach().cpu().float(), labels.detach().cpu().long()
+    if labels.shape != images.shape[:1]:
+        raise UserError(f"labels: need one for each of {len(images)} images, not shape {tuple(labels.shape)}")
+    if images.is_floating_point():
+        images = images.float()
+    images, labels = images.detach().cpu().contiguous(), labels.detach().cpu().long()
     digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
     return ImageSet("tensors", "", images, labels, torch.arange(len(labels)), digest, ())

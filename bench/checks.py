@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import losses, passes
+from bench.files import one_line
 from bench.types import UserError
 
 _SAMPLE = 32
@@ -47,15 +48,34 @@ def prepared(model: Any) -> Iterator[None]:
             weight.requires_grad_(wanted)
 
 
+FATAL = ("input", "shape")
+"""Failures that no force overrides: there are no logits to attack."""
+
+
+def check_labels(labels: Tensor, classes: int, name: str) -> None:
+    """Refuse labels (N,) that the model has no class for.
+
+    Raises:
+        UserError: a label is outside 0 to classes - 1.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise UserError(
+            f"{name}: labels reach from {low} to {high}, but the model has {classes} classes: give its data"
+        )
+
+
 def check_images(images: Tensor, name: str = "images") -> None:
-    """Refuse images that are not float (N, C, H, W) in [0, 1].
+    """Refuse images that are not float (N, C, H, W) in [0, 1], and an empty set.
 
     Raises:
         UserError: what is wrong with them.
     """
     if images.dim() != 4 or not images.is_floating_point():
         raise UserError(f"{name}: need float images (N, C, H, W), not {images.dtype} of shape {tuple(images.shape)}")
-    if len(images) and not (images.isfinite().all() and images.min() >= 0 and images.max() <= 1):
+    if not len(images):
+        raise UserError(f"{name}: there are no images: give at least one")
+    if not (images.isfinite().all() and images.min() >= 0 and images.max() <= 1):
         low, high = images.min().item(), images.max().item()
         raise UserError(
             f"{name}: values reach from {low:.4g} to {high:.4g}, outside [0, 1]: scale them, and normalise in the model"
@@ -69,7 +89,11 @@ def model_failures(model: Any, images: Tensor) -> list[Failure]:
     an input gradient that exists.
     """
     x = images[:_SAMPLE]
-    logits = passes.reference_outputs(model, x)
+    try:
+        logits = passes.reference_outputs(model, x)
+    except (RuntimeError, ValueError, IndexError, TypeError) as fault:
+        text = f"the model does not take images {tuple(x.shape[1:])} ({one_line(fault)}): give the data it was made for"
+        return [Failure("input", text)]
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         return [Failure("shape", f"the model returns {seen} for {len(x)} images: it must return logits (N, K), K > 1")]

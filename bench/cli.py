@@ -32,6 +32,9 @@ def entry() -> None:
         code = main.main(standalone_mode=False)
     except UserError as fault:
         _fail(str(fault))
+    except click.exceptions.NoArgsIsHelpError as fault:
+        click.echo(fault.ctx.get_help(), err=True)
+        sys.exit(_FAULT)
     except click.ClickException as fault:
         _fail(" ".join(fault.format_message().split()))
     except (click.Abort, KeyboardInterrupt):
@@ -78,7 +81,7 @@ def _subject_options(command: Any) -> Any:
 def _batch_size(written: str) -> int | None:
     if written == "auto":
         return None
-    if not written.isdigit() or int(written) < 1:
+    if not (written.isascii() and written.isdigit()) or int(written) < 1:
         raise UserError(f"--batch-size {written!r} is not a count: give a whole number of images, or auto")
     return int(written)
 
@@ -134,8 +137,11 @@ def table(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
     """A paper's table, measured beside published, as CSV and LaTeX: bench table mat/4."""
     from bench import session
 
+    # --runs A B: the shell hands the second folder over as another name.
+    folders = [*runs, *(Path(name) for name in names if runs and Path(name).is_dir())]
     for name in names:
-        click.echo(session.paper_table(name, list(runs) or [Path("results/runs")], out))
+        if Path(name) not in folders:
+            click.echo(session.paper_table(name, folders or [Path("results/runs")], out))
 
 
 @main.command()
@@ -156,9 +162,9 @@ def check(**options: Any) -> int:
     report = gate.check(
         options["baseline"], options["models"], options["allow_rise"], options["tolerance"], options["data_dir"]
     )
+    click.echo(report.text)
     if options["junit"]:
         gate.write_junit(report, options["junit"])
-    click.echo(report.text)
     return report.exit_code
 
 
@@ -212,7 +218,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where to put it; by default the user cache.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where to put it; by default $BENCH_DATA, else the user cache."
+)
 def fetch(name: str, data_dir: Path | None) -> None:
     """Download a data set from its official address and check it."""
     from bench import session

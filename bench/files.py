@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from http.client import HTTPException
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from urllib.request import Request, urlopen
 
 from tqdm import tqdm
@@ -124,3 +127,24 @@ def _download(url: str, path: Path) -> None:
                 bar.update(len(chunk))
         if length and file.tell() != length:
             raise OSError(f"the connection ended after {file.tell():,} of {length:,} bytes")
+
+
+def module_of(path: Path) -> ModuleType:
+    """Run a user's Python file as a module of its own.
+
+    Raises:
+        UserError: it is not a Python file; whatever the file itself raises.
+    """
+    # A name of its own for each path: two files called model.py may be in use at once.
+    name = f"_bench_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file: give one that ends in .py")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up while it runs
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

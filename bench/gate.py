@@ -97,20 +97,27 @@ def check(
 
 
 def add(path: Path, runs: Sequence[Path]) -> str:
-    """Store runs in a baseline; a row that it already has is replaced.
+    """Store runs in a baseline, each in place of what it held of that model, data, seed and budget.
 
     Only rows with a budget are kept: a minimal attack in another norm than the run's has no accuracy to hold.
 
     Raises:
         UserError: a run or the baseline cannot be read or written.
     """
-    rows = pd.concat([regress.rows(store.load(run)) for run in runs]).dropna(subset="eps")
-    if rows.empty:
-        raise UserError(f"{', '.join(map(str, runs))}: no row has a budget: run with --eps")
-    if path.exists():
-        rows = pd.concat([regress.read(path), rows]).drop_duplicates(list(regress.KEY), keep="last")
-    regress.write(path, rows.reset_index(drop=True))
-    return f"{path} holds {len(rows)} rows of {rows['model'].nunique()} models"
+    kept = regress.read(path) if path.exists() else pd.DataFrame(columns=list(regress.COLUMNS))
+    for run in runs:
+        stored = store.load(run)
+        rows = regress.rows(stored).dropna(subset="eps")
+        if not stored.record.get("finished"):
+            raise UserError(f"{run} is not finished: continue it with --resume")
+        if rows.empty:
+            raise UserError(f"{run}: no row has a budget: run with --eps")
+        # A worst row stands for the attacks of its own run: rows of two lists must not mix.
+        budget = [name for name in regress.KEY if name != "attack"]
+        old = kept[budget].apply(tuple, axis=1).isin(set(rows[budget].itertuples(index=False, name=None)))
+        kept = pd.concat([kept[~old.astype(bool)], rows]) if len(kept) else rows
+    regress.write(path, kept.reset_index(drop=True))
+    return f"{path} holds {len(kept)} rows of {kept['model'].nunique()} models"
 
 
 def write_junit(report: Report, path: Path) -> None:

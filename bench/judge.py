@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,3 +53,26 @@ def judge(
     if len(changed):
         adv_pred[changed] = predictions(passes.reference_outputs(model, x_adv[changed]))
     return Judgement(adv_pred, size, lawful)
+
+
+def disagreements(model: Callable[[Tensor], Tensor], rows: Any, images: Any, clean: Any) -> int:
+    """How many stored rows of one attack and eps a new judgement does not bear out.
+
+    `rows` is a table with the columns of `verdicts.csv`; `images` and `clean` are arrays (n, C, H, W).
+    """
+    x, x_adv = torch.tensor(clean), torch.tensor(images)
+    label, norm, bound = torch.tensor(rows["label"].tolist()), rows["norm"].iloc[0], rows["eps"].iloc[0]
+    eps = None if bound != bound else torch.full((len(rows),), float(bound), dtype=torch.float64)
+    clean_pred = predictions(passes.reference_outputs(model, x))
+    again = judge(model, x, x_adv, clean_pred, norm, eps)
+    broken = (clean_pred == label) & again.lawful & (again.adv_pred != label) & (again.adv_pred != NOT_FINITE)
+    # A search that met NaN and found nothing is flagged by the search itself, not by the image it left behind.
+    flagged = torch.tensor((rows["adv_pred"] == NOT_FINITE).tolist()) & (again.size == 0)
+    stands = (
+        (clean_pred == torch.tensor(rows["clean_pred"].tolist()))
+        & (again.adv_pred == torch.tensor(rows["adv_pred"].tolist()))
+        & (again.lawful == torch.tensor(rows["lawful"].tolist()))
+        & (broken == torch.tensor(rows["broken"].tolist()))
+        & torch.isclose(again.size, torch.tensor(rows["size"].tolist(), dtype=torch.float64), rtol=1e-6, atol=1e-12)
+    )
+    return int((~(stands | flagged)).sum())

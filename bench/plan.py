@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import registry
+from bench.files import module_of
 from bench.specs import AttackSpec, parse_attacks
 from bench.types import Attack, Norm, ThreatModel, UserError
 
@@ -48,17 +49,16 @@ def missing_needs(attack: Any, model: Any) -> list[str]:
 def _from_file(name: str) -> type[Any]:
     """An attack class of the user's own: `path/to/file.py:Class`."""
     path, _, attribute = name.rpartition(":")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if not Path(path).is_file() or spec is None or spec.loader is None:
+    if not Path(path).is_file():
         raise UserError(f"attack file {path!r} not found: give a path to a Python file, as in my_attack.py:MyAttack")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = module_of(Path(path))
     except Exception as error:
         raise UserError(f"attack file {path!r} does not import: {type(error).__name__}: {error}") from error
     kind = getattr(module, attribute, None)
-    if not isinstance(kind, type) or not all(hasattr(kind, word) for word in ("needs", "norms", "minimal")):
-        raise UserError(f"{name!r} is not an attack class: it needs the class attributes needs, norms and minimal")
+    words = ("needs", "norms", "minimal")
+    if not isinstance(kind, type) or not is_dataclass(kind) or not all(hasattr(kind, word) for word in words):
+        raise UserError(f"{name!r} is not an attack: give a dataclass with the class attributes needs, norms, minimal")
     return kind
 
 
@@ -71,11 +71,13 @@ def _kind(name: str) -> type[Any]:
 
 
 def _check_value(label: str, field: str, default: Any, value: Any) -> None:
-    """Refuse a value of another type than the field's default, and counts below 1."""
+    """Refuse a value of another type than the field's default, counts below 1, and negative numbers."""
     counts = isinstance(default, int) and not isinstance(default, bool)
     numbers = isinstance(default, float) or default is None
     if isinstance(default, bool):
         right = isinstance(value, bool)
+    elif isinstance(default, str):
+        right = isinstance(value, str)
     elif counts:
         right = isinstance(value, int) and not isinstance(value, bool)
     else:
@@ -84,6 +86,8 @@ def _check_value(label: str, field: str, default: Any, value: Any) -> None:
         raise UserError(f"attack {label!r}: {field} cannot be {value!r}: its default is {default!r}")
     if counts and value < 1 and default >= 1:
         raise UserError(f"attack {label!r}: {field} must be at least 1, not {value}")
+    if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+        raise UserError(f"attack {label!r}: {field} must be a finite number of at least 0, not {value}")
 
 
 def build(spec: AttackSpec, trained_with: Mapping[str, Mapping[str, Any]]) -> Attack:

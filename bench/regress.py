@@ -136,7 +136,13 @@ def compare_runs(a: Run, b: Run) -> pd.DataFrame:
     """Two runs image by image: per attack, norm and eps that both have, on the images that both have.
 
     Columns: attack, norm, eps, n, both (robust in both), only_a, only_b, neither, p_value.
+
+    Raises:
+        UserError: the runs are on different images, or share no norm and eps.
     """
+    for key in ("data", "split", "data_sha256"):
+        if a.record.get(key) != b.record.get(key):
+            raise UserError(f"the runs are on different images: {key} {a.record.get(key)!r} and {b.record.get(key)!r}")
     others = {(one.attack, one.norm, one.eps): one.images for one in measures.outcomes(b)}
     lines = []
     for one in measures.outcomes(a):
@@ -147,6 +153,8 @@ def compare_runs(a: Run, b: Run) -> pd.DataFrame:
         left, right = robust[0].align(robust[1], join="inner")
         counts = [int(which.sum()) for which in (left & right, left & ~right, ~left & right, ~left & ~right)]
         lines.append((one.attack, one.norm, one.eps, len(left), *counts, mcnemar(counts[1], counts[2])))
+    if not lines:
+        raise UserError("the runs share no norm and eps: nothing to compare")
     columns = ["attack", "norm", "eps", "n", "both", "only_a", "only_b", "neither", "p_value"]
     return pd.DataFrame(lines, columns=columns).astype({"eps": "float64"})
 

@@ -60,7 +60,10 @@ def device_named(name: str) -> str:
 
 
 def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
-    """The first images of each class, in official order."""
+    """The first images of each class, in official order.
+
+    A run takes them from the training split, or from the whole split it attacks where there is no other.
+    """
     classes = sorted(set(data.labels.tolist()))
     places = [(data.labels == label).nonzero().squeeze(1)[:per_class] for label in classes]
     chosen = torch.cat(places).sort().values
@@ -77,14 +80,15 @@ def subject(request: Request) -> Subject:
     name = request.data or loaded.checkpoint.data
     if not name:
         raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")
-    data = loading.load(name, request.split, request.data_dir)
+    data = whole = loading.load(name, request.split, request.data_dir)
     if request.n is not None:
         if not 0 < request.n <= len(data):
             raise UserError(f"-n {request.n} is not possible: {name} {request.split} has 1 to {len(data)} images")
         data = data.select(slice(0, request.n))
 
     def exemplars(per_class: int) -> tuple[Tensor, Tensor]:
-        return first_of_each_class(loading.load(name, "train", request.data_dir), per_class)
+        there = "train" in loading.find(name).splits
+        return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
 
     return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import capacity, checkpoints, checks, store, trials
+from bench import capacity, checkpoints, checks, passes, store, trials
 from bench.plan import Planned, plan
 from bench.provenance import provenance
 from bench.request import Request, Subject, device_named, threats
@@ -64,11 +64,19 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     checks.check_images(tested.data.images, tested.data.name)
     with checks.prepared(model):
         failures = checks.model_failures(model, tested.data.images[:32].to(device))
-        if failures and not request.force:
+        fatal = any(failure.name in checks.FATAL for failure in failures)
+        if failures and (fatal or not request.force):
             seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
-            raise UserError(f"{seen} (--force goes on, and the run records it)")
+            raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
+        checks.check_labels(tested.data.labels, passes.classes(model, tested.data.images.to(device)), tested.data.name)
         asked = threats(request, tested.checkpoint)
         attacks = plan(request.attacks, model, asked[0], tested.checkpoint.trained_with)
+        for planned in attacks if len(asked) > 1 else []:
+            if planned.norm != asked[0].norm:
+                remedy = f"give --norm {planned.norm} and --eps"
+                raise UserError(
+                    f"attack {planned.label!r} measures {planned.norm}, the sweep {asked[0].norm}: {remedy}"
+                )
         size = request.batch_size or capacity.batch_size(model, tested.data.images[:1].to(device))
         scene = _Scene(tested, device)
         clean = trials.clean_predictions(model, tested.data, size, device)

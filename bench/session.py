@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import checkpoints, files, measures, registry, store, trials
+from bench import adversarial, checkpoints, checks, files, judge, measures, registry, store, trials
 from bench.attacks.peers import peers as peer_attacks
 from bench.data import loading
 from bench.figures import curves
@@ -62,6 +62,8 @@ def _made(request: Request, directory: Path, resume: bool) -> store.Run:
     with prepare(request, subject(request)) as prepared:
         for name in prepared.record["forced"]:
             print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
+        if directory.parent == Path("runs"):
+            print(f"bench: writing to {directory}", file=sys.stderr)
         progress = Progress(prepared)
         try:
             return execute(prepared, directory, resume, progress)
@@ -87,6 +89,8 @@ def run(request: Request, out: Path | None, resume: bool) -> str:
 
 def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float, str]]:
     """From 0 to twice eps, so that eps itself is the point in the middle."""
+    if not eps:
+        raise UserError("the model's stanza has eps 0, which makes no grid: give --eps, as in 0:16/255:17")
     exact = Fraction(written) if written else Fraction(eps).limit_denominator(10**6)
     grid = [2 * exact * step / (points - 1) for step in range(points)]
     return [(float(value), str(value)) for value in grid]
@@ -121,34 +125,24 @@ def paper_table(name: str, places: Sequence[Path], out: Path) -> str:
 
 
 def verify(directory: Path, model: str | None) -> tuple[bool, str]:
-    """Judge stored adversarial examples again; whether every verdict stands, and a line that says so."""
-    import torch
+    """Judge stored adversarial examples again; whether every verdict stands, and a line that says so.
 
-    from bench import adversarial, checks
-    from bench.judge import judge
-
+    Everything is made anew from the stored images: clean and adversarial predictions, sizes, lawfulness.
+    """
     kept, made = adversarial.load(directory), store.load(directory)
     name = model or made.record["model"]
     loaded = checkpoints.load(name)
     if not model and loaded.sha256 != made.record["weights_sha256"]:
         raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
-    differ = 0
+    batch = int(made.record["batch_size"])
     with checks.prepared(loaded.model):
-        for rows, (images, clean) in adversarial.by_trial(kept, made.verdicts):
-            first = rows.iloc[0]
-            eps = None if first["eps"] != first["eps"] else torch.full((len(rows),), float(first["eps"]))
-            again = judge(
-                loaded.model,
-                torch.from_numpy(clean),
-                torch.from_numpy(images),
-                torch.tensor(rows["clean_pred"].tolist()),
-                first["norm"],
-                eps,
+        differ = sum(
+            judge.disagreements(
+                loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]
             )
-            wrong = again.adv_pred.numpy() != rows["label"].to_numpy()
-            right = (rows["clean_pred"] == rows["label"]).to_numpy()
-            broken = wrong & right & again.lawful.numpy() & (again.adv_pred.numpy() >= 0)
-            differ += int((broken != rows["broken"].to_numpy()).sum())
+            for rows, (images, clean) in adversarial.by_trial(kept, made.verdicts)
+            for at in range(0, len(rows), batch)
+        )
     total = len(made.verdicts)
     if differ:
         return False, f"{differ} of {total} verdicts of {directory} do not stand"
@@ -191,9 +185,7 @@ def _attack_line(name: str, attack: Any) -> str:
 def fetch(name: str, data_dir: Path | None) -> str:
     """Download a data set; where its files are now."""
     thing = loading.find(name)
-    if not hasattr(thing, "fetch"):
-        raise UserError(f"{name} needs no download")
     directory = data_dir or files.directories(None)[0]
     if shutil.disk_usage(directory if directory.exists() else Path.cwd()).free < 2**28:
         raise UserError(f"{directory} has less than 256 MiB free: give another --data-dir")
-    return "\n".join(str(path) for path in thing.fetch(directory))
+    return "\n".join(str(path) for path in thing.fetch(directory)) or f"{name} needs no download"

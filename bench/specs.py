@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,8 @@ from bench.types import UserError
 
 def _exact(written: str) -> Fraction:
     top, *bottom = written.split("/")
-    if len(bottom) > 1:
+    # float first: a Fraction would build 1e999999999 digit by digit.
+    if len(bottom) > 1 or not all(math.isfinite(float(part)) for part in (top, *bottom)):
         raise ValueError
     return Fraction(top) / Fraction(bottom[0]) if bottom else Fraction(top)
 
@@ -89,13 +91,18 @@ def _literal(node: ast.expr, spec: str) -> Any:
         if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom:
             return top / bottom
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
+        value = tuple(value) if isinstance(value, list) else value
+        hash(value)
     except (ValueError, TypeError, SyntaxError):
         raise UserError(f"attack {spec!r}: only literal arguments are read: write pgd(steps=100)") from None
+    return value
 
 
 def parse_attacks(written: str) -> list[AttackSpec]:
-    """Read "pgd(steps=100),cw,foolbox:NAME(a=1)" into specs, in order. Fractions such as 2/255 are literals.
+    """Read "pgd(steps=100),cw,foolbox:NAME(a=1)" into specs, in order.
+
+    Fractions such as 2/255 are literals; a list is read as a tuple.
 
     Raises:
         UserError: nothing is named, one is named twice, or an entry is not `name` or `name(field=literal, ...)`.

@@ -94,7 +94,7 @@ def perform(job: Job, chunk: Chunk) -> Outcome:
         eps = grid.repeat(len(part))[attacked].to(job.device)
     judged, tally, proposed = _attacked(job, chunk.planned, part, clean_pred, rows, eps)
     x_adv = part.images[image]
-    x_adv[attacked] = proposed.cpu()
+    x_adv[attacked] = proposed.to(x_adv)
     found = iter(_rows(judged, tally))
     verdicts = []
     for place in range(len(part)):

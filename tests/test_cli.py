@@ -233,8 +233,9 @@ class TestRefusals:
             "def labels(): return Odd('labels')\n"
         )
         words = ["--data", "digits", "-n", "20", "--eps", "0.1", "--attacks", "fgsm"]
-        for kind, check in (("random", "deterministic"), ("batch", "batch"), ("nan", "finite"), ("labels", "shape")):
+        for kind, check in (("random", "deterministic"), ("batch", "batch"), ("nan", "finite")):
             one_line(bench("run", "--model", f"odd.py:{kind}", *words, "--out", kind), f"'{check}' failed", "--force")
+        one_line(bench("run", "--model", "odd.py:labels", *words, "--out", "labels", "--force"), "'shape' failed")
         said = bench("run", "--model", "odd.py:random", *words, "--out", "forced", "--force")
         assert said.code == 0 and json.loads(Path("forced/run.json").read_text())["forced"] == ["deterministic"]
         assert "deterministic" in bench("audit", "forced").out
@@ -262,6 +263,58 @@ class TestRefusals:
         assert len(kept) == 16
         assert bench(*words, "--resume").code == 0
         assert len(store.load("out").verdicts) == 40
+
+
+def test_a_model_and_data_that_do_not_fit(bench, real_data):
+    words = ["--attacks", "fgsm", "--data", "mnist", "--data-dir", str(real_data), "-n", "4", "--force"]
+    one_line(bench("run", "--model", "tiny", *words, "--out", "out"), "'input' failed", "(1, 28, 28)")
+
+
+def test_a_sweep_in_another_norm_is_refused(bench):
+    one_line(bench("sweep-eps", *QUICK, "--attack", "ddn", "--eps", "0,0.1", "--out", "out"), "ddn", "--norm l2")
+
+
+def test_values_that_mean_nothing(bench):
+    for attack in (
+        "pgd(step_size=-0.01)",
+        "ddn(levels=1)",
+        "transfer(model=5)",
+        "pgd(steps=[1])",
+        "pgd(step_size=1e999)",
+    ):
+        one_line(bench("run", *QUICK, "--attacks", attack, "--out", "out"))
+
+
+def test_verify_checks_every_column(bench):
+    bench("run", *QUICK, "--attacks", "ddn(steps=20)", "--save-adversarial", "--out", "out")
+    path = Path("out/verdicts.csv")
+    rows = pd.read_csv(path)
+    rows.loc[3, "size"] *= 0.5
+    rows.to_csv(path, index=False)
+    said = bench("verify", "out")
+    assert said.code == 1 and "1 of 40" in said.out
+
+
+def test_runs_on_different_images_are_not_compared(bench):
+    bench("run", *QUICK, "--attacks", "fgsm", "--out", "a")
+    bench("run", *QUICK, "--split", "train", "--attacks", "fgsm", "--out", "b")
+    one_line(bench("compare", "a", "b"), "split")
+    bench("run", *QUICK, "--attacks", "fgsm", "--eps", "0.05", "--out", "c")
+    one_line(bench("compare", "a", "c"), "share no norm and eps")
+
+
+def test_latent_takes_exemplars_from_the_split_itself_where_there_is_no_other(bench):
+    from PIL import Image
+
+    from bench.data import loading
+
+    digits = loading.load("digits")
+    for place in range(40):
+        folder = Path("pictures", str(int(digits.labels[place])))
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[place, 0] * 255).byte().numpy()).save(folder / f"{place}.png")
+    said = bench("run", "--model", "tiny", "--data", "folder:pictures", "--attacks", "latent(steps=3)", "--out", "out")
+    assert said.code == 0, said.err
 
 
 def test_missing_command_words_are_one_line(bench):
@@ -293,6 +346,25 @@ def test_own_model_from_a_file_and_own_attack_from_a_file(bench):
     assert said.code == 0, said.err
     row = pd.read_csv("out/table.csv").iloc[0]
     assert row["attack"] == "mine.py:Grey(level=0.25)" and row["mean_size"] > 0
+
+
+def test_labels_that_do_not_fit_are_refused():
+    import bench
+    from bench.types import UserError
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    zeros = torch.zeros(4, dtype=torch.long)
+    for images, labels in (
+        (x, zeros[:3]),
+        (x, zeros + 3),
+        (x, zeros - 1),
+        (x[:0], zeros[:0]),
+        (x.int(), zeros),
+        (x + 1, zeros),
+    ):
+        with pytest.raises(UserError):
+            bench.evaluate(model, images, labels, "fgsm", eps=0.1)
 
 
 def test_training_mode_is_given_back():

@@ -43,6 +43,13 @@ def replace_weights(change) -> None:
     registry.write_text(registry.read_text().replace(before, files.sha256_of(Path("tiny.safetensors"))))
 
 
+def test_adding_a_run_replaces_all_of_its_budget(bench, baseline):
+    bench("run", "--model", "tiny", "--attacks", "fgsm", "--eps", "0.05", "--out", "second")
+    said = bench("check", "--add", "second")
+    assert said.code == 0 and "2 rows of 1 models" in said.out
+    assert bench("check").code == 0
+
+
 def test_the_same_model_holds(bench, baseline):
     said = bench("check", "--junit", "junit.xml")
     assert said.code == 0 and "3 rows hold, 0 failed, 0 could not run" in said.out

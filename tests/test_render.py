@@ -84,7 +84,7 @@ def test_tables_byte_for_byte(name: str) -> None:
 def test_a_run_s_tables_are_written_beside_it(tmp_path: Path) -> None:
     run_table.write(RUN, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
-        name: (GOLDEN / name).read_bytes() for name in ("table.csv", "table.tex")
+        name: (GOLDEN / name).read_bytes() for name in ("table.csv", "table.tex", "table.md")
     }
     with pytest.raises(ValueError, match="directory"):
         run_table.write(RUN)

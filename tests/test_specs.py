@@ -122,7 +122,7 @@ def test_grid_refuses(written: str) -> None:
         ("pgd(loss='a,b'),cw", [AttackSpec("pgd", (("loss", "a,b"),)), AttackSpec("cw")]),
         (
             "x(a=[1,2],b=(3,4),c=None,d=True)",
-            [AttackSpec("x", (("a", [1, 2]), ("b", (3, 4)), ("c", None), ("d", True)))],
+            [AttackSpec("x", (("a", (1, 2)), ("b", (3, 4)), ("c", None), ("d", True)))],
         ),
         ("foolbox:NAME(a=1)", [AttackSpec("foolbox:NAME", (("a", 1),))]),
         ("pgd,pgd(steps=1)", [AttackSpec("pgd"), AttackSpec("pgd", (("steps", 1),))]),

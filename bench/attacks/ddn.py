@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench import active, boundary, norms, passes
 from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.types import Budget, Norm, UserError
 
 _LAST_STEP = 0.01
 
@@ -48,6 +48,11 @@ class DDN:
     init: float = 1.0
     levels: int | None = None
     refine: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a grid of fewer than two grey levels."""
+        if self.levels is not None and self.levels < 2:
+            raise UserError(f"ddn: levels must be None or at least 2, not {self.levels}")
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)

@@ -60,7 +60,9 @@ class Transfer:
 
     def _method(self, surrogate: Any, scene: Scene) -> Attack:
         """The attack of the registry that is named."""
-        spec = parse_attacks(self.attack)[0]
+        spec, *others = parse_attacks(self.attack)
+        if others:
+            raise UserError(f"transfer takes one attack, not {self.attack!r}: name transfer once for each")
         kind = attacks[spec.name]
         known = [part.name for part in fields(kind) if not part.metadata.get("bound")]
         for name, _ in spec.fields:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from bench.files import one_line
+from bench.files import module_of, one_line
 from bench.registry import architectures, suggestion
 from bench.types import UserError
 
@@ -78,7 +76,7 @@ def _module(arch: str, place: str, path: Path | None) -> ModuleType:
     if path is not None and not path.is_file():
         raise UserError(f"{arch}: there is no file {path}: correct the path")
     try:
-        return import_module(place) if path is None else _execute(path)
+        return import_module(place) if path is None else module_of(path)
     except (Exception, SystemExit) as fault:
         if isinstance(fault, ModuleNotFoundError) and fault.name and f"{place}.".startswith(f"{fault.name}."):
             raise UserError(f"{arch}: there is no module {fault.name!r}: install it or correct its name") from fault
@@ -86,19 +84,3 @@ def _module(arch: str, place: str, path: Path | None) -> ModuleType:
         raise UserError(
             f"{arch}: importing it failed with {type(fault).__name__} ({one_line(fault)}): {remedy}"
         ) from fault
-
-
-def _execute(path: Path) -> ModuleType:
-    # A name of its own for each path: two files called model.py may be in use at once.
-    name = f"_bench_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file: give one that ends in .py")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling look their module up while it runs
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

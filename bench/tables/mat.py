@@ -19,6 +19,7 @@ _COLUMNS = (
     "so",
     "bibo",
     "model",
+    "eps",
     "n",
     "pgd_accuracy",
     "pgd_accuracy_published",
@@ -54,7 +55,7 @@ def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
 
     Fractions. PGD is the run's first attack named pgd in its norm; adaptive is the per-image worst over the record's
     `adaptive` attacks at the same eps. Several runs of one row stand below each other; a row without a run has only the
-    published numbers.
+    published numbers. Runs that lack one of the two, and sweeps, are left out.
     """
     printed: dict[Row, dict[str, float]] = {}
     for _, line in numbers.results(published, "MAT-002", "4").iterrows():
@@ -67,7 +68,7 @@ def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
     measured: dict[Row, list[dict[str, Any]]] = {row: [] for row in printed}
     for run in runs:
         defense, so, bibo = parts(run.record)
-        if defense in ("TRADES", "MAT"):
+        if defense in ("TRADES", "MAT") and _evaluates(run):
             measured.setdefault((_dataset(run, datasets), defense, so, bibo), []).append(_measured(run))
     order = list(dict.fromkeys([*datasets, *(row[0] for row in measured)]))
     rows = [
@@ -76,6 +77,12 @@ def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         for cells in found or [{}]
     ]
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype({"n": "Int64"})
+
+
+def _evaluates(run: Run) -> bool:
+    """Whether a run belongs in the table: one budget, and PGD and adaptive attacks on the same images."""
+    names = [attack.get("name") for attack in run.record.get("attacks", ())]
+    return run.record.get("eps") is not None and "pgd" in names and bool(run.record.get("adaptive"))
 
 
 def _dataset(run: Run, known: Sequence[str]) -> str:
@@ -89,6 +96,7 @@ def _measured(run: Run) -> dict[str, Any]:
     adaptive = run.record.get("adaptive", ())
     return {
         "model": run.record.get("model", ""),
+        "eps": run.record["eps"],
         "n": run.verdicts["index"].nunique(),
         "pgd_accuracy": _robust(run, lambda spec: spec == pgd),
         "adaptive_accuracy": _robust(run, lambda spec: spec in adaptive),

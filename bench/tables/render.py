@@ -140,7 +140,9 @@ def write(
         UserError: the disk is full or the place cannot be written.
     """
     write_atomically(directory / f"{name}.csv", csv(table))
-    write_atomically(directory / f"{name}.tex", latex(table.drop(columns=list(stated)), caption, written))
+    shown = table.drop(columns=list(stated))
+    write_atomically(directory / f"{name}.tex", latex(shown, caption, written))
+    write_atomically(directory / f"{name}.md", markdown(table, written))
 
 
 def _is_number(column: pd.Series[Any]) -> bool:
