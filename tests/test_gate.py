@@ -100,3 +100,10 @@ def test_a_damaged_baseline_is_one_line(bench, baseline, damage):
     baseline.write_text(damage)
     said = bench("check")
     assert said.code == 2 and len(said.err.strip().splitlines()) == 1
+
+
+def test_the_stored_baseline_holds(bench):
+    """What CI does with `results/baseline.csv`, for one model."""
+    stored = Path(__file__).parent.parent / "results" / "baseline.csv"
+    said = bench("check", "--baseline", str(stored), "--model", "mat_digits")
+    assert said.code == 0, said.out + said.err
