@@ -20,9 +20,12 @@ from bench.tables import render, run_table
 from bench.types import Checkpoint, ImageSet, Norm, UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(store.Run):
     """A run's verdicts (a DataFrame, one row an image, attack and eps) and its record, with the tables made of them."""
+
+    def __str__(self) -> str:
+        return run_table.console(self)
 
     def table(self) -> pd.DataFrame:
         """The columns of `table.csv`, a row an attack and a `worst` row for each norm."""
@@ -56,7 +59,7 @@ def evaluate(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    attacks: str = "pgd,adaptive",
+    attacks: str | Sequence[str] = "pgd,adaptive",
     norm: Norm = "linf",
     eps: float | str | None = 8 / 255,
     *,
@@ -76,11 +79,18 @@ def evaluate(
     Raises:
         UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is {type(model).__name__}, not an nn.Module: wrap the function in a module")
+    if not isinstance(seed, int) or (batch_size is not None and batch_size < 1):
+        raise UserError(
+            f"seed {seed!r} and batch_size {batch_size!r}: give whole numbers, and at least 1 image at once"
+        )
+    written = attacks if isinstance(attacks, str) else ",".join(attacks)
     number = parse_eps(str(eps)) if eps is not None else None
     data = _image_set(images, labels)
     budget: Sequence[tuple[float, str]] | None = None if number is None else [(number, str(eps))]
     request = Request(
-        name, attacks, norm=norm, eps=budget, seed=seed, batch_size=batch_size, device=device, force=force
+        name, written, norm=norm, eps=budget, seed=seed, batch_size=batch_size, device=device, force=force
     )
     checkpoint = Checkpoint(name, type(model).__name__, trained_with=trained_with or {})
     home = next((weight.device for weight in model.parameters()), torch.device("cpu"))
@@ -96,8 +106,10 @@ def evaluate(
 
 
 def _image_set(images: Tensor, labels: Tensor) -> ImageSet:
-    if labels.shape != images.shape[:1]:
-        raise UserError(f"labels: need one for each of {len(images)} images, not shape {tuple(labels.shape)}")
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if images.dim() != 4 or labels.shape != images.shape[:1] or labels.is_floating_point():
+        shapes = f"images {tuple(images.shape)} and {labels.dtype} labels {tuple(labels.shape)}"
+        raise UserError(f"{shapes} do not fit: give images (N, C, H, W) and one whole-number label for each")
     if images.is_floating_point():
         images = images.float()
     images, labels = images.detach().cpu().contiguous(), labels.detach().cpu().long()

@@ -48,7 +48,7 @@ def judge(
     lawful = flat.isfinite().all(1) & (flat >= 0).all(1) & (flat <= 1).all(1)
     if eps is not None:
         lawful &= size <= eps.double() * (1 + TOLERANCE) + norms.rounding(x.shape[1:], norm)
-    adv_pred = clean_pred.clone()
+    adv_pred = torch.where(flat.isfinite().all(1), clean_pred, NOT_FINITE)
     changed = ((x_adv != x).flatten(1).any(1) & flat.isfinite().all(1)).nonzero().squeeze(1)
     if len(changed):
         adv_pred[changed] = predictions(passes.reference_outputs(model, x_adv[changed]))

@@ -75,6 +75,13 @@ def flagged(run: Run) -> int:
     return int(((table["adv_pred"] == NOT_FINITE) | (table["clean_pred"] == NOT_FINITE)).sum())
 
 
+def unlawful(run: Run) -> dict[str, int]:
+    """How many images each attack proposed that are not finite, outside [0, 1] or beyond eps: the attack is broken."""
+    table = run.verdicts
+    bad = table[~table["lawful"] & ((table["size"] > 0) | table["size"].isna())]
+    return {str(attack): int(count) for attack, count in bad.groupby("attack", sort=False).size().items()}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one attack, or the worst of several, did to each image at one eps.

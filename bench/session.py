@@ -72,10 +72,13 @@ def _made(request: Request, directory: Path, resume: bool) -> store.Run:
 
 
 def _warnings(made: store.Run) -> str:
-    flagged = measures.flagged(made)
-    if not flagged:
-        return ""
-    return f"\n{flagged} rows met NaN or infinity (adv_pred -1): they are no evidence of robustness"
+    lines = [
+        f"\n{attack}: {count} proposals are unlawful (not finite, outside [0, 1] or beyond eps): the attack is broken"
+        for attack, count in measures.unlawful(made).items()
+    ]
+    if flagged := measures.flagged(made):
+        lines.append(f"\n{flagged} rows met NaN or infinity (adv_pred -1): they are no evidence of robustness")
+    return "".join(lines)
 
 
 def run(request: Request, out: Path | None, resume: bool) -> str:
@@ -93,7 +96,7 @@ def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float
         raise UserError("the model's stanza has eps 0, which makes no grid: give --eps, as in 0:16/255:17")
     exact = Fraction(written) if written else Fraction(eps).limit_denominator(10**6)
     grid = [2 * exact * step / (points - 1) for step in range(points)]
-    return [(float(value), str(value)) for value in grid]
+    return [(float(value), str(value) if "/" in written else f"{float(value):.6g}") for value in grid]
 
 
 def sweep(request: Request, out: Path | None, resume: bool) -> str:

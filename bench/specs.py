@@ -56,7 +56,7 @@ def parse_eps_grid(written: str) -> list[tuple[float, str]]:
     # Exact where the ends are fractions, so that 0:16/255:17 holds 8/255 itself.
     first, last = _exact(pieces[0]), _exact(pieces[1])
     grid = [first + (last - first) * step / (count - 1) for step in range(count)]
-    return [(float(value), str(value)) for value in grid]
+    return [(float(value), str(value) if "/" in written else f"{float(value):.6g}") for value in grid]
 
 
 @dataclass(frozen=True)

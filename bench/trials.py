@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import noise, passes
+from bench.files import one_line
 from bench.judge import Judgement, judge, predictions
 from bench.plan import Planned
 from bench.types import NOT_FINITE, Budget, ImageSet, ThreatModel, UserError, Verdict
@@ -118,11 +119,24 @@ def _attacked(
     # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
     keys = noise.keys(job.seed, part.indices[rows].to(job.device), planned.name)
     with passes.counted(len(rows), job.device) as tally:
-        x_adv = planned.attack(job.model, x, y, Budget(planned.norm, eps), keys).detach()
+        x_adv = _proposed(planned, job.model, x, y, Budget(planned.norm, eps), keys)
     if x_adv.shape != x.shape:
         shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
         raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
     return judge(job.model, x, x_adv, clean_pred[rows].to(job.device), planned.norm, eps), tally, x_adv
+
+
+def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    try:
+        x_adv = planned.attack(model, x, y, budget, keys)
+    except UserError:
+        raise
+    except Exception as fault:
+        what = f"{type(fault).__name__}: {one_line(fault)}"
+        raise UserError(f"attack {planned.label!r} failed with {what}: mend the attack or its fields") from fault
+    if not isinstance(x_adv, Tensor):
+        raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: mend the attack")
+    return x_adv.detach().to(x)
 
 
 def _rows(judged: Judgement, tally: passes.Tally) -> Iterable[tuple[int, float, bool, int, int]]:
