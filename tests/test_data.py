@@ -420,7 +420,9 @@ def test_fetch_cifar_takes_only_its_files_from_the_archive(server: tuple[Path, s
 
 
 @pytest.mark.parametrize(
-    "packed", [b"no archive", tar_bytes(("other", b"x")), tar_bytes(("batches/test_batch.bin", b"x"))]
+    "packed",
+    [b"no archive", tar_bytes(("other", b"x")), tar_bytes(("batches/test_batch.bin", b"x"))],
+    ids=["no archive", "without the file", "with another file"],  # a gzip holds the time: names must not
 )
 def test_fetch_refuses_another_archive(server: tuple[Path, str], tmp_path: Path, packed: bytes) -> None:
     (server[0] / "cifar.tar.gz").write_bytes(packed)
