@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -40,15 +41,23 @@ class Centred(nn.Module):
 class Scene:
     """Exemplars for attacks that ask for them."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, shape: tuple[int, ...] = (1, 6, 6)) -> None:
+        self.model, self.shape = model, shape
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
-        x, y = images(self.model, 30, purpose="exemplars")
-        return x, y
+        return images(self.model, 30, self.shape, "exemplars")
 
     def surrogate(self, name: str) -> nn.Module:
-        return Centred().eval().requires_grad_(False)
+        return self.model
+
+
+def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """A linear classifier of images of a shape, its weights drawn by key."""
+    layer = nn.Linear(math.prod(shape), classes)
+    draws = noise.uniform(noise.keys(0, torch.arange(1), "linear"), layer.weight.shape)[0]
+    layer.weight.data.copy_(draws * 2 - 1)
+    layer.bias.data.zero_()
+    return frozen(nn.Sequential(nn.Flatten(), layer))
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -56,9 +65,11 @@ def frozen(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def images(model: Any, count: int, channels: int = 1, purpose: str = "images") -> tuple[Tensor, Tensor]:
-    """Images (count, channels, 6, 6) and the model's own predictions as their labels."""
-    x = noise.uniform(noise.keys(0, torch.arange(count), purpose), (channels, 6, 6))
+def images(
+    model: Any, count: int, shape: tuple[int, ...] = (1, 6, 6), purpose: str = "images"
+) -> tuple[Tensor, Tensor]:
+    """Images (count, *shape) and the model's own predictions as their labels."""
+    x = noise.uniform(noise.keys(0, torch.arange(count), purpose), shape)
     with torch.no_grad():
         return x, model(x).argmax(1)
 
