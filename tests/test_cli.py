@@ -341,9 +341,10 @@ def test_own_model_from_a_file_and_own_attack_from_a_file(bench):
         "    def __call__(self, model, x, y, budget, keys):\n"
         "        return torch.full_like(x, self.level)\n"
     )
-    words = ["--data", "digits", "-n", "20", "--attacks", "mine.py:Grey(level=0.25)", "--out", "out"]
-    said = bench("run", "--model", "mine.py:model", *words)
+    words = ["--data", "digits", "-n", "20", "--attacks", "mine.py:Grey(level=0.25)"]
+    said = bench("run", "--model", "mine.py:model", *words, "--out", "own")
     assert said.code == 0, said.err
+    assert bench("run", "--model", "tiny", *words, "--out", "out").code == 0
     row = pd.read_csv("out/table.csv").iloc[0]
     assert row["attack"] == "mine.py:Grey(level=0.25)" and row["mean_size"] > 0
 
