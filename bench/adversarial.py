@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import store
+from bench import files, store
 from bench.types import UserError, Verdict
 
 _ROWS = ("indices", "attacks", "norms", "eps", "images")
@@ -135,7 +135,7 @@ def _write(path: Path, stored: Stored) -> None:
     content = io.BytesIO()
     arrays: dict[str, Any] = {name: getattr(stored, name) for name in _FIELDS}
     np.savez(content, **arrays)
-    store.write_atomically(path, content.getvalue())
+    files.write_atomically(path, content.getvalue())
 
 
 def _read(path: Path) -> Stored:

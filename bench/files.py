@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from http.client import HTTPException
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -74,6 +76,41 @@ def content_sha256(path: Path) -> str:
 def one_line(error: BaseException) -> str:
     """The text of an error on one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path` into one line that says what to do.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full: free some space, then continue with --resume") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file under a temporary name, then rename it: readers see the old content or the new one.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written; the old content stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def fetch(

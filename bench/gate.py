@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from bench import measures, regress, store
+from bench import files, measures, regress, store
 from bench.request import Request, subject
 from bench.run import in_memory, prepare
 from bench.types import UserError
@@ -133,4 +133,4 @@ def write_junit(report: Report, path: Path) -> None:
     suite.set("tests", str(len(report.findings) + len(report.faults)))
     suite.set("errors", str(len(report.faults)))
     ElementTree.indent(suite)
-    store.write_atomically(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+    files.write_atomically(path, ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")

@@ -17,7 +17,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from bench import measures
-from bench.store import Run, write_atomically
+from bench.files import write_atomically
+from bench.store import Run
 from bench.tables.render import csv
 from bench.types import UserError
 

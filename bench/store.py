@@ -8,13 +8,10 @@ Rows are appended as they are made and reach the disk before `append` returns, s
 from __future__ import annotations
 
 import csv
-import errno
 import gzip
 import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -57,41 +54,6 @@ class Run:
 def trial(attack: str, norm: str, eps: float | None, index: int) -> Trial:
     """The key of a row, as `Writer.done` holds it."""
     return attack, norm, "" if eps is None else repr(float(eps)), int(index)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn a failure to write `path` into one line that says what to do.
-
-    Raises:
-        UserError: the disk is full, or the place cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{path}: the disk is full: free some space, then continue with --resume") from None
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file under a temporary name, then rename it: readers see the old content or the new one.
-
-    Raises:
-        UserError: the disk is full, or the place cannot be written; the old content stays.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def lines(rows: Iterable[Verdict]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench import adversarial, store
+from bench import adversarial, files, store
 from bench.types import UserError, Verdict
 
 MUST_MATCH = (
@@ -48,7 +48,7 @@ class Writer:
         self._done = {_trial(row) for row in rows}
         self._opened = self._saved = time.monotonic()
         self._spent = float(record["seconds"])
-        with store.explained(self._path):
+        with files.explained(self._path):
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._length = os.fstat(self._file).st_size
 
@@ -64,8 +64,8 @@ class Writer:
             raise UserError(f"{home} holds another run: choose another --out or continue it with --resume")
         costs = {"seconds": 0.0, "attack_seconds": {}, "forwards": 0, "backwards": 0, "finished": False}
         full = {"schema_version": store.SCHEMA_VERSION} | _as_json(record) | costs
-        store.write_atomically(home / "run.json", store.dump(full))
-        store.write_atomically(home / "verdicts.csv", store.HEADER)
+        files.write_atomically(home / "run.json", store.dump(full))
+        files.write_atomically(home / "verdicts.csv", store.HEADER)
         return cls(home, full, [])
 
     @classmethod
@@ -104,7 +104,7 @@ class Writer:
         if images is not None:
             adversarial.add(self.directory, rows, images)
         data = store.lines(rows).encode()
-        with store.explained(self._path):
+        with files.explained(self._path):
             try:
                 _write_all(self._file, data)
                 os.fsync(self._file)
@@ -145,7 +145,7 @@ class Writer:
     def _save(self) -> None:
         self._saved = time.monotonic()
         self.record["seconds"] = self._spent + self._saved - self._opened
-        store.write_atomically(self.directory / "run.json", store.dump(self.record))
+        files.write_atomically(self.directory / "run.json", store.dump(self.record))
 
     def __enter__(self) -> Self:
         return self
@@ -186,10 +186,10 @@ def _mend(path: Path) -> list[list[str]]:
     content = path.read_bytes() if path.exists() else b""
     whole = store.whole_lines(content)
     if not whole:
-        store.write_atomically(path, store.HEADER)
+        files.write_atomically(path, store.HEADER)
         return []
     if whole != content:
-        with store.explained(path):
+        with files.explained(path):
             os.truncate(path, len(whole))
     store.parse(whole.decode(), str(path))
     return list(csv.reader(whole.decode().splitlines()))[1:]
@@ -219,4 +219,4 @@ def _sort(path: Path, record: Mapping[str, Any]) -> None:
 
     ordered = header + "".join(sorted(lines, key=place))
     if ordered != content:
-        store.write_atomically(path, ordered)
+        files.write_atomically(path, ordered)

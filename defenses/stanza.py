@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from bench.files import write_atomically
 from bench.models.weights import fit, read_tensors
 from bench.types import UserError
 from defenses.recipe import Recipe
-from defenses.state import write_atomically
 
 WEIGHTS, STANZA, LOG = "weights.safetensors", "stanza.toml", "log.csv"
 

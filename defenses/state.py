@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.files import write_atomically
 from bench.models.weights import load_safely
 from bench.types import UserError
 from defenses.defense import Trainee
@@ -34,26 +34,6 @@ class Progress:
     def epochs(self) -> int:
         """How many epochs are done."""
         return len(self.log)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file whole: a reader, or a run after a crash, sees the old content or the new.
-
-    Raises:
-        UserError: the disk is full or the place cannot be written.
-    """
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error}): check the place and the disk") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def fingerprint(recipe: Recipe) -> str:

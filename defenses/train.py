@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bench import noise, passes
+from bench.files import write_atomically
 from bench.registry import attacks
 from bench.specs import parse_eps
 from bench.types import Budget, ImageSet, UserError
@@ -175,4 +176,4 @@ def _write_log(out: Path, progress: Progress) -> None:
     table.writeheader()
     for row in progress.log:
         table.writerow({key: "" if value is None else f"{value:.6g}" for key, value in row.items()})
-    state.write_atomically(out / "log.csv", text.getvalue().encode())
+    write_atomically(out / "log.csv", text.getvalue().encode())

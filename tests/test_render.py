@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import measures, registry, store
+from bench import files, measures, registry, store
 from bench.tables import mat, published, render, run_table
 from bench.types import Norm, UserError, Verdict
 
@@ -165,4 +165,4 @@ def test_published_numbers(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     for name, text in made().items():
-        store.write_atomically(GOLDEN / name, text)
+        files.write_atomically(GOLDEN / name, text)

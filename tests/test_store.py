@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import adversarial, store
+from bench import adversarial, files, store
 from bench.provenance import provenance
 from bench.types import UserError, Verdict
 from bench.writing import Writer
@@ -215,8 +215,8 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_an_atomic_write_leaves_nothing_else_behind(tmp_path: Path) -> None:
-    store.write_atomically(tmp_path / "a" / "b.txt", "ε\n")
-    store.write_atomically(tmp_path / "a" / "b.txt", "new\n")
+    files.write_atomically(tmp_path / "a" / "b.txt", "ε\n")
+    files.write_atomically(tmp_path / "a" / "b.txt", "new\n")
     assert {path.name: path.read_text() for path in (tmp_path / "a").iterdir()} == {"b.txt": "new\n"}
 
 

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench import measures
-from bench.store import Run, write_atomically
+from bench.files import write_atomically
+from bench.store import Run
 from bench.tables.run_table import protocol
 
 # Okabe and Ito's colours without black and without yellow, too faint on white.

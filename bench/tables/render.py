@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from bench.store import write_atomically
+from bench.files import write_atomically
 
 _HEADINGS = {
     "eps": "eps",

@@ -11,18 +11,7 @@ from bench.store import Run
 from bench.tables import render
 
 _STATED = ("model", "data")
-_CURVE = (
-    "model",
-    "data",
-    "attack",
-    "norm",
-    "eps",
-    "n",
-    "clean_accuracy",
-    "robust_accuracy",
-    "ci_low",
-    "ci_high",
-)
+_CURVE = measures.SUMMARY[: measures.SUMMARY.index("ci_high") + 1]
 
 
 def protocol(run: Run) -> str:
