@@ -34,7 +34,9 @@ class Sign:
 
 def _named(run: Run, attack: str) -> str:
     """The registered name behind a row's attack, which may carry arguments."""
-    return next((a["name"] for a in run.record.get("attacks", ()) if a["spec"] == attack), attack)
+    attacks = run.record.get("attacks", ())
+    entries = [entry for whole in attacks for entry in (whole, *whole.get("stages", ()))]
+    return next((entry["name"] for entry in entries if entry["spec"] == attack), attack)
 
 
 def _single(table: pd.DataFrame) -> pd.DataFrame:

@@ -119,13 +119,20 @@ def run(**options: Any) -> None:
 @_subject_options
 @click.option("--attack", required=True, help="One attack; adaptive stands for all that fit.")
 @click.option("--eps", help="Grid: 0:16/255:17 or 0,2/255,4/255; by default 0 to twice the trained eps in 17 steps.")
+@click.option("--bisect", is_flag=True, help="Bisect the grid image by image: assumes that success is monotone in eps.")
+@click.option("--independent", is_flag=True, help="Run every eps for every image, as separate runs would.")
 def sweep_eps(**options: Any) -> None:
     """Robust accuracy over eps: curve.csv, curve.tex and curve.png."""
+    from dataclasses import replace
+
     from bench import session
     from bench.specs import parse_eps_grid
 
     eps = None if options["eps"] is None else parse_eps_grid(options["eps"])
-    request = _request(options, options["attack"], eps)
+    if options["bisect"] and options["independent"]:
+        raise UserError("--bisect and --independent exclude each other: give one of them, or none")
+    order = "bisect" if options["bisect"] else "independent" if options["independent"] else "exact"
+    request = replace(_request(options, options["attack"], eps), order=order)
     click.echo(session.sweep(request, options["out"], options["resume"]))
 
 

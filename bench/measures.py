@@ -14,7 +14,8 @@ without eps, every image that it breaks counts and the row's eps is empty. Its s
 it broke, whatever the eps: they are what it was run for.
 
 The `worst` row of a norm and eps is the per-image minimum over all the attacks: an image is robust if no attack broke
-it, and its size is the smallest that any attack found. Its costs are the attacks' sums.
+it, and its size is the smallest that any attack found. Its costs are the attacks' sums. A stage of an ensemble has rows
+of its own, which say what is left after it; the ensemble's hold them, and the worst row counts them once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from bench import store
 from bench.store import Run
 from bench.types import NORMS, NOT_FINITE
 
@@ -130,7 +132,7 @@ def outcomes(run: Run) -> list[Outcome]:
 
     The run's own norm comes first, attacks in the order of the recipe, eps ascending.
     """
-    attacks = [attack["spec"] for attack in run.record.get("attacks", ())]
+    attacks, parts = store.labels(run.record), set(store.stages(run.record))
     groups: Iterable[tuple[Any, pd.DataFrame]] = run.verdicts.groupby(["attack", "norm", "eps"], dropna=False)
     single = [one for key, rows in groups for one in _outcomes(run.record, key, rows)]
     single.sort(key=lambda one: (attacks.index(one.attack) if one.attack in attacks else len(attacks), _order(one)))
@@ -140,7 +142,7 @@ def outcomes(run: Run) -> list[Outcome]:
         here = [one for one in single if one.norm == norm]
         result += here
         for eps in sorted({one.eps for one in here}, key=lambda eps: -1 if eps is None else eps):
-            result.append(worst([one for one in here if one.eps == eps]))
+            result.append(worst([one for one in here if one.eps == eps and one.attack not in parts]))
     return result
 
 

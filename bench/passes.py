@@ -55,8 +55,8 @@ def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
         tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
 
 
-def charge(rows: Tensor, forwards: int, backwards: int) -> None:
-    """Count passes that another library made, the same number for each image of `rows` (n,)."""
+def charge(rows: Tensor, forwards: int | Tensor, backwards: int | Tensor) -> None:
+    """Count passes that were made elsewhere for images `rows` (n,): the same number for each, or each its own (n,)."""
     tally = _tally.get()
     if tally is not None:
         tally.forwards[rows] += forwards

@@ -13,7 +13,14 @@ from bench.files import module_of
 from bench.specs import AttackSpec, parse_attacks
 from bench.types import Attack, Norm, ThreatModel, UserError
 
-ADAPTIVE = "adaptive"
+ADAPTIVE, MINIMAL = "adaptive", "minimal"
+
+_COMPLEMENTARY: Mapping[Norm, str] = {
+    "linf": "fmn(steps=500),pdpgd(steps=500)",
+    "l2": "alma(steps=500),pdgd(steps=500),ddn(steps=500)",
+    "l1": "pdpgd(steps=500)",
+}
+"""What `minimal` stands for in each norm: few attacks that fail on different images."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,18 @@ class Planned:
     def fields(self) -> dict[str, Any]:
         """Every field with its value, as `run.json` records it."""
         return {field: getattr(self.attack, field) for field in settable(type(self.attack))}
+
+    @property
+    def stages(self) -> list[Planned]:
+        """The attacks that an ensemble runs in turn, each on what those before it left; none for a plain attack."""
+        known = getattr(self.attack, "stages", None)
+        pairs = known(self.norm) if known else ()
+        return [Planned(f"{self.label}/{name}", name, attack, self.norm) for name, attack in pairs]
+
+    @property
+    def labels(self) -> list[str]:
+        """The attacks that its rows name: its stages, then itself."""
+        return [*(stage.label for stage in self.stages), self.label]
 
     @property
     def is_adaptive(self) -> bool:
@@ -117,23 +136,35 @@ def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
     raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
 
 
-def _expanded(specs: list[AttackSpec], model: Any, threat: ThreatModel) -> list[tuple[AttackSpec, bool]]:
-    """Specs with `adaptive` replaced by its members, each with whether it was asked for by name."""
-    result: dict[AttackSpec, bool] = {}
-    for spec in specs:
-        if spec.name != ADAPTIVE:
-            result[spec] = True
-            continue
-        for name, kind in registry.attacks.items():
-            fits = getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
-            if fits:
-                own = tuple((field, value) for field, value in spec.fields if field in settable(kind))
-                result.setdefault(AttackSpec(name, own), False)
-        shared = {field for member, asked in result.items() if not asked for field, _ in member.fields}
-        for field, _ in spec.fields:
-            if field not in shared:
-                raise UserError(f"no adaptive attack has a field {field!r}: bench list attacks shows theirs")
-    return list(result.items())
+def _adaptive(model: Any, threat: ThreatModel) -> list[AttackSpec]:
+    """Every adaptive attack that fits."""
+    return [
+        AttackSpec(name)
+        for name, kind in registry.attacks.items()
+        if getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
+    ]
+
+
+def _members(preset: AttackSpec, model: Any, threat: ThreatModel) -> list[AttackSpec]:
+    """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
+    adaptive = preset.name == ADAPTIVE
+    members = _adaptive(model, threat) if adaptive else parse_attacks(_COMPLEMENTARY[threat.norm])
+    known = {member.name: settable(registry.attacks[member.name]) for member in members}
+    for field, _ in preset.fields:
+        if not any(field in fields_ for fields_ in known.values()):
+            raise UserError(f"no attack of {preset.name!r} has a field {field!r}: bench list attacks shows theirs")
+    result = []
+    for member in members:
+        own = {field: value for field, value in preset.fields if field in known[member.name]}
+        result.append(AttackSpec(member.name, tuple({**dict(member.fields), **own}.items())))
+    return result
+
+
+def _expanded(specs: list[AttackSpec], model: Any, threat: ThreatModel) -> list[AttackSpec]:
+    """Specs with the presets replaced by their members, each named once."""
+    presets = (ADAPTIVE, MINIMAL)
+    groups = [_members(spec, model, threat) if spec.name in presets else [spec] for spec in specs]
+    return list(dict.fromkeys(spec for group in groups for spec in group))
 
 
 def plan(
@@ -146,7 +177,7 @@ def plan(
             budgeted attack has no eps.
     """
     planned = []
-    for spec, _asked in _expanded(parse_attacks(written), model, threat):
+    for spec in _expanded(parse_attacks(written), model, threat):
         attack = build(spec, trained_with or {})
         lacking = missing_needs(attack, model)
         if lacking:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pandas as pd
 from scipy.stats import binomtest
 
-from bench import measures
+from bench import measures, store
 from bench.files import write_atomically
 from bench.store import Run
 from bench.tables.render import csv
@@ -66,10 +66,14 @@ class Finding:
 
 
 def rows(run: Run) -> pd.DataFrame:
-    """The baseline rows (`COLUMNS`) of a run, its worst rows included; `outcomes` has a letter an image (`letters`)."""
+    """The baseline rows (`COLUMNS`) of a run, its worst rows included; `outcomes` has a letter an image (`letters`).
+
+    Stages of an ensemble are left out: they cannot be run without it.
+    """
+    parts = store.stages(run.record)
     same = {name: run.record.get(name, "") for name in ("model", "data", "split", "seed", "weights_sha256")}
     lines = []
-    for outcome in measures.outcomes(run):
+    for outcome in (one for one in measures.outcomes(run) if one.attack not in parts):
         lines.append({**same, **outcome.numbers(), "outcomes": outcome.letters()})
     return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"eps": "float64"})
 

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from bench import checkpoints
 from bench.data import loading
+from bench.levels import Order
 from bench.types import Checkpoint, ImageSet, Norm, ThreatModel, UserError
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several."""
+    """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several.
+
+    `order` is how a sweep goes through them (see `bench.levels`).
+    """
 
     model: str
     attacks: str
@@ -25,6 +29,7 @@ class Request:
     n: int | None = None
     norm: Norm | None = None
     eps: Sequence[tuple[float, str]] | None = None
+    order: Order = "exact"
     seed: int = 0
     batch_size: int | None = None
     device: str = "auto"

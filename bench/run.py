@@ -28,6 +28,7 @@ class _Scene:
 
     subject: Subject
     device: str
+    classes: int
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
         images, labels = self.subject.exemplars(per_class)
@@ -68,7 +69,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         if failures and (fatal or not request.force):
             seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
             raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
-        checks.check_labels(tested.data.labels, passes.classes(model, tested.data.images.to(device)), tested.data.name)
+        classes = passes.classes(model, tested.data.images[:1].to(device))
+        checks.check_labels(tested.data.labels, classes, tested.data.name)
         asked = threats(request, tested.checkpoint)
         attacks = plan(request.attacks, model, asked[0], tested.checkpoint.trained_with)
         for planned in attacks if len(asked) > 1 else []:
@@ -78,9 +80,19 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
                     f"attack {planned.label!r} measures {planned.norm}, the sweep {asked[0].norm}: {remedy}"
                 )
         size = request.batch_size or capacity.batch_size(model, tested.data.images[:1].to(device))
-        scene = _Scene(tested, device)
+        scene = _Scene(tested, device, classes)
         clean = trials.clean_predictions(model, tested.data, size, device)
-        job = trials.Job(model, tested.data, clean, asked, request.seed, size, device)
+        job = trials.Job(
+            model,
+            tested.data,
+            clean,
+            asked,
+            request.seed,
+            size,
+            device,
+            order=request.order,
+            keep=request.save_adversarial,
+        )
         bound = [_bound(planned, scene) for planned in attacks]
         record = _record(request, tested, job, bound) | {"forced": [failure.name for failure in failures]}
         record["zero_gradients"] = _zero_gradients(job)
@@ -97,6 +109,20 @@ def _zero_gradients(job: trials.Job) -> float | None:
         return None
 
 
+def _described(planned: Planned) -> dict[str, Any]:
+    """An attack as `run.json` holds it, with its stages if it has any."""
+    entry = {
+        "spec": planned.label,
+        "name": planned.name,
+        "norm": planned.norm,
+        "minimal": planned.attack.minimal,
+        "adaptive": planned.is_adaptive,
+        "fields": planned.fields,
+    }
+    stages = [{"spec": stage.label, "name": stage.name, "fields": stage.fields} for stage in planned.stages]
+    return entry | {"stages": stages} if stages else entry
+
+
 def _record(request: Request, tested: Subject, job: trials.Job, attacks: list[Planned]) -> dict[str, Any]:
     written = [threat.written or str(threat.eps) for threat in job.threats if threat.eps is not None]
     values = [threat.eps for threat in job.threats if threat.eps is not None]
@@ -111,22 +137,13 @@ def _record(request: Request, tested: Subject, job: trials.Job, attacks: list[Pl
         "split": tested.data.split,
         "indices": tested.data.indices.tolist(),
         "data_sha256": tested.data.sha256,
-        "attacks": [
-            {
-                "spec": planned.label,
-                "name": planned.name,
-                "norm": planned.norm,
-                "minimal": planned.attack.minimal,
-                "adaptive": planned.is_adaptive,
-                "fields": planned.fields,
-            }
-            for planned in attacks
-        ],
+        "attacks": [_described(planned) for planned in attacks],
         "adaptive": [planned.label for planned in attacks if planned.is_adaptive],
         "norm": job.threats[0].norm,
         "eps": None if sweep or not values else values[0],
         "eps_written": None if sweep or not written else written[0],
         "eps_grid": [list(pair) for pair in zip(values, written, strict=True)] if sweep else None,
+        "eps_order": request.order if sweep else None,
         "seed": request.seed,
         "batch_size": job.batch_size,
         "device": job.device,
@@ -141,7 +158,8 @@ def _record(request: Request, tested: Subject, job: trials.Job, attacks: list[Pl
 def _trials(job: trials.Job, chunk: trials.Chunk) -> set[store.Trial]:
     planned, indices = chunk.planned, job.data.indices[chunk.start : chunk.stop].tolist()
     return {
-        store.trial(planned.label, planned.norm, eps, index)
+        store.trial(label, planned.norm, eps, index)
+        for label in planned.labels
         for index in indices
         for eps in trials.epsilons(planned, job.threats)
     }
@@ -156,7 +174,7 @@ def execute(prepared: Prepared, directory: Path, resume: bool, progress: Progres
     Raises:
         UserError: the folder holds another run, or cannot be written.
     """
-    job, save = prepared.job, prepared.record["save_adversarial"]
+    job = prepared.job
     start = Writer.resume if resume else Writer.create
     with start(directory, prepared.record) as writer:
         done = writer.done()
@@ -167,9 +185,9 @@ def execute(prepared: Prepared, directory: Path, resume: bool, progress: Progres
                 for place, row in enumerate(outcome.verdicts)
                 if store.trial(row.attack, row.norm, row.eps, row.index) not in done
             ]
-            images = (outcome.x_adv[fresh].numpy(), outcome.x[fresh].numpy()) if save else None
-            rows = [outcome.verdicts[place] for place in fresh]
-            writer.append(rows, {outcome.chunk.planned.label: outcome.seconds}, images)
+            kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
+            images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
+            writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
             if progress:
                 progress(outcome)
         return writer.finish()
@@ -181,9 +199,11 @@ def in_memory(prepared: Prepared, progress: Progress | None = None) -> store.Run
     for chunk in trials.chunks(job, prepared.attacks):
         outcome = trials.perform(job, chunk)
         rows += outcome.verdicts
-        seconds[chunk.planned.label] = seconds.get(chunk.planned.label, 0.0) + outcome.seconds
+        for label, spent in outcome.seconds.items():
+            seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
             progress(outcome)
-    cost = {"forwards": sum(row.forwards for row in rows), "backwards": sum(row.backwards for row in rows)}
-    record = {"schema_version": store.SCHEMA_VERSION, **prepared.record, **cost}
-    return store.Run(store.frame(rows), record | {"attack_seconds": seconds, "seconds": sum(seconds.values())})
+    record = {"schema_version": store.SCHEMA_VERSION, **prepared.record, "attack_seconds": seconds}
+    verdicts = store.frame(rows)
+    spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
+    return store.Run(verdicts, record | store.costs(verdicts, record) | {"seconds": spent})

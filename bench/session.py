@@ -30,7 +30,8 @@ class Progress:
 
     def __init__(self, prepared: Prepared) -> None:
         job = prepared.job
-        total = sum(len(trials.epsilons(planned, job.threats)) for planned in prepared.attacks) * len(job.data)
+        counts = [len(trials.epsilons(planned, job.threats)) for planned in prepared.attacks]
+        total = sum(counts) * len(job.data)
         self._bar = tqdm(total=total, unit="row", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
         self._attack = ""
         self._robust = self._seen = 0
@@ -39,10 +40,11 @@ class Progress:
         """Take note of a chunk."""
         if outcome.chunk.planned.label != self._attack:
             self._attack, self._robust, self._seen = outcome.chunk.planned.label, 0, 0
-        self._seen += len(outcome.verdicts)
-        self._robust += sum(row.clean_pred == row.label and not row.broken for row in outcome.verdicts)
+        rows = [row for row in outcome.verdicts if row.attack == self._attack]
+        self._seen += len(rows)
+        self._robust += sum(row.clean_pred == row.label and not row.broken for row in rows)
         self._bar.set_description(f"{self._attack}: robust {self._robust / max(self._seen, 1):.1%}", refresh=False)
-        self._bar.update(len(outcome.verdicts))
+        self._bar.update(len(rows))
 
     def close(self) -> None:
         """Leave the terminal clean."""

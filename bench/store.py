@@ -56,6 +56,23 @@ def trial(attack: str, norm: str, eps: float | None, index: int) -> Trial:
     return attack, norm, "" if eps is None else repr(float(eps)), int(index)
 
 
+def stages(record: Mapping[str, Any]) -> list[str]:
+    """The attacks of rows that are a part of another attack's: the stages of ensembles, in order."""
+    return [stage["spec"] for attack in record.get("attacks", ()) for stage in attack.get("stages", ())]
+
+
+def labels(record: Mapping[str, Any]) -> list[str]:
+    """The attacks that a run's rows name, in order: the stages of an ensemble stand before it."""
+    attacks = record.get("attacks", ())
+    return [label for attack in attacks for label in (*stages({"attacks": [attack]}), attack["spec"])]
+
+
+def costs(verdicts: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, int]:
+    """The passes of a run; those of stages are in their ensemble's."""
+    whole = verdicts[~verdicts["attack"].isin(stages(record))]
+    return {cost: int(whole[cost].sum()) for cost in ("forwards", "backwards")}
+
+
 def lines(rows: Iterable[Verdict]) -> str:
     """Verdicts as lines of `verdicts.csv`: floats with all their digits, True and False, an empty eps for None."""
     text = io.StringIO()

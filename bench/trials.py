@@ -7,25 +7,27 @@ in any order, by any process, or made again after an interruption.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench import noise, passes
+from bench import levels, noise, passes
 from bench.files import one_line
-from bench.judge import Judgement, judge, predictions
+from bench.judge import judge, predictions
 from bench.plan import Planned
-from bench.types import NOT_FINITE, Budget, ImageSet, ThreatModel, UserError, Verdict
+from bench.sheets import Found, Sheet, settle
+from bench.types import Budget, ImageSet, ThreatModel, UserError, Verdict
 
 
 @dataclass(frozen=True)
 class Job:
     """Everything the chunks of a run have in common.
 
-    `clean_pred` (N,) are the model's predictions on `data`, in its order; `threats` share a norm and hold one eps each.
+    `clean_pred` (N,) are the model's predictions on `data`, in its order; `threats` share a norm and hold one eps each,
+    ascending, which are met in `order` (see `bench.levels`). `keep` says that adversarial examples are wanted.
     """
 
     model: Any
@@ -35,6 +37,8 @@ class Job:
     seed: int
     batch_size: int
     device: str = "cpu"
+    order: levels.Order = "exact"
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,16 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Work done: verdicts in the order image, then eps; their clean and proposed images, each (n, C, H, W); seconds."""
+    """Work done: verdicts by attack, then image, then eps, and the seconds that each attack or stage took.
+
+    `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them.
+    """
 
     chunk: Chunk
     verdicts: list[Verdict]
-    x: Tensor
-    x_adv: Tensor
-    seconds: float
+    seconds: dict[str, float]
+    x: Tensor | None = None
+    x_adv: Tensor | None = None
 
 
 def clean_predictions(model: Any, data: ImageSet, batch_size: int, device: str) -> Tensor:
@@ -72,7 +79,9 @@ def chunks(job: Job, attacks: Sequence[Planned]) -> list[Chunk]:
     """Cut a run into chunks. The cut depends on the batch size, not on what is done already."""
     result = []
     for planned in attacks:
-        images = max(1, job.batch_size // len(epsilons(planned, job.threats)))
+        # Independent eps are rows of one batch; otherwise an image meets one of them at a time.
+        at_once = len(epsilons(planned, job.threats)) if job.order == "independent" else 1
+        images = max(1, job.batch_size // at_once)
         result += [Chunk(planned, at, min(at + images, len(job.data))) for at in range(0, len(job.data), images)]
     return result
 
@@ -80,42 +89,52 @@ def chunks(job: Job, attacks: Sequence[Planned]) -> list[Chunk]:
 def perform(job: Job, chunk: Chunk) -> Outcome:
     """Attack and judge one chunk. Images that the model gets wrong are never attacked.
 
-    Every (image, eps) pair is a row of one batch, so a sweep shares its passes.
+    An ensemble's stages attack what the ones before left, as judged here; a stage's row says what is left after it.
     """
-    began = time.perf_counter()
-    part = job.data.select(slice(chunk.start, chunk.stop))
+    part, planned = job.data.select(slice(chunk.start, chunk.stop)), chunk.planned
     clean_pred = job.clean_pred[chunk.start : chunk.stop]
-    eps_values = epsilons(chunk.planned, job.threats)
-    image = torch.arange(len(part)).repeat_interleave(len(eps_values))
-    attacked = (clean_pred == part.labels)[image]
-    rows = image[attacked]
-    eps = None
-    if not chunk.planned.attack.minimal:
-        grid = torch.tensor([value for value in eps_values if value is not None], dtype=torch.float64)
-        eps = grid.repeat(len(part))[attacked].to(job.device)
-    judged, tally, proposed = _attacked(job, chunk.planned, part, clean_pred, rows, eps)
-    x_adv = part.images[image]
-    x_adv[attacked] = proposed.to(x_adv)
-    found = iter(_rows(judged, tally))
-    verdicts = []
-    for place in range(len(part)):
-        label, pred = int(part.labels[place]), int(clean_pred[place])
-        for value in eps_values:
-            head = (int(part.indices[place]), label, pred, chunk.planned.label, chunk.planned.norm, value)
-            if pred != label:
-                verdicts.append(Verdict(*head, pred, 0.0, True, False, 0, 0))
-                continue
-            adv_pred, size, lawful, forwards, backwards = next(found)
-            broken = lawful and adv_pred not in (label, NOT_FINITE)
-            verdicts.append(Verdict(*head, adv_pred, size, lawful, broken, forwards, backwards))
-    return Outcome(chunk, verdicts, part.images[image], x_adv, time.perf_counter() - began)
+    bounds = epsilons(planned, job.threats)
+    sheets = {label: Sheet(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
+    seconds = dict.fromkeys(planned.labels, 0.0)
+    total = sheets[planned.label]
+    unsettled = (clean_pred == part.labels).unsqueeze(1).repeat_interleave(len(bounds), 1)
+    began = time.perf_counter()
+    while bool(unsettled.any()):
+        image, level = levels.upcoming(unsettled, job.order)
+        for stage in planned.stages or [planned]:
+            started = time.perf_counter()
+            standing = ~total.broken[image, level]
+            rows, at = image[standing], level[standing]
+            found = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()])
+            total.write(rows, at, found)
+            if stage is not planned:
+                sheets[stage.label].take(image, level, total, level)
+                sheets[stage.label].count(rows, at, found.tally)
+                seconds[stage.label] += time.perf_counter() - started
+        unsettled[image, level] = False
+        settle(job.order, unsettled, list(sheets.values()), total, image, level)
+    seconds[planned.label] = time.perf_counter() - began
+    return _outcome(chunk, part, bounds, sheets, seconds)
+
+
+def _outcome(
+    chunk: Chunk, part: ImageSet, bounds: list[float | None], sheets: dict[str, Sheet], seconds: dict[str, float]
+) -> Outcome:
+    norm, every = chunk.planned.norm, list(sheets.values())
+    verdicts = [row for label, sheet in sheets.items() for row in sheet.verdicts(part.indices, label, norm, bounds)]
+    if every[0].x_adv is None:
+        return Outcome(chunk, verdicts, seconds)
+    x_adv = torch.cat([sheet.x_adv.flatten(0, 1) for sheet in every if sheet.x_adv is not None])
+    x = part.images.repeat_interleave(len(bounds), 0).repeat(len(every), 1, 1, 1)
+    return Outcome(chunk, verdicts, seconds, x, x_adv)
 
 
 def _attacked(
-    job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, eps: Tensor | None
-) -> tuple[Judgement, passes.Tally, Tensor]:
+    job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, bounds: list[float | None]
+) -> Found:
     """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back."""
     x, y = part.images[rows].to(job.device), part.labels[rows].to(job.device)
+    eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64, device=job.device)
     # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
     keys = noise.keys(job.seed, part.indices[rows].to(job.device), planned.name)
     with passes.counted(len(rows), job.device) as tally:
@@ -123,7 +142,8 @@ def _attacked(
     if x_adv.shape != x.shape:
         shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
         raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
-    return judge(job.model, x, x_adv, clean_pred[rows].to(job.device), planned.norm, eps), tally, x_adv
+    judged = judge(job.model, x, x_adv, clean_pred[rows].to(job.device), planned.norm, eps)
+    return Found(x_adv, judged, tally)
 
 
 def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
@@ -137,12 +157,3 @@ def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget
     if not isinstance(x_adv, Tensor):
         raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: mend the attack")
     return x_adv.detach().to(x)
-
-
-def _rows(judged: Judgement, tally: passes.Tally) -> Iterable[tuple[int, float, bool, int, int]]:
-    """Rows (adv_pred, size, lawful, forwards, backwards); a failed search that met NaN or infinity is flagged."""
-    lost = tally.not_finite & (judged.size == 0)
-    adv_pred = torch.where(lost, NOT_FINITE, judged.adv_pred)
-    lawful = judged.lawful & (adv_pred != NOT_FINITE)
-    columns = (adv_pred, judged.size, lawful, tally.forwards, tally.backwards)
-    return zip(*(column.tolist() for column in columns), strict=True)

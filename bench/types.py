@@ -99,7 +99,8 @@ class Attack(Protocol):
 
     A frozen dataclass whose fields are its parameters; it keeps no state. `needs` names the methods that the model must
     have; `norms` the norms it can work in, the preferred one first; `minimal` says that it looks for the smallest
-    perturbation and ignores eps. A field with metadata {"bound": True} is filled by `bind(scene)`, not by the user.
+    perturbation and ignores eps. A field with metadata {"bound": True} is filled by `bind(scene)`, not by the user. An
+    ensemble has a method `stages(norm)` too: names and attacks to run in turn on what is left, with rows of their own.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -113,6 +114,11 @@ class Attack(Protocol):
 
 class Scene(Protocol):
     """What an attack may ask for before a run, through an optional `bind(scene) -> Attack` method."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes that the model tells apart."""
+        ...
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
         """Clean reference images and labels, `per_class` of each class, the same for every run on a data set."""

@@ -27,6 +27,7 @@ MUST_MATCH = (
     "eps",
     "eps_written",
     "eps_grid",
+    "eps_order",
     "seed",
     "device",
     "dtype",
@@ -129,9 +130,7 @@ class Writer:
         _sort(self._path, self.record)
         adversarial.merge(self.directory)
         verdicts = store.load(self.directory).verdicts
-        for cost in ("forwards", "backwards"):
-            self.record[cost] = int(verdicts[cost].sum())
-        self.record["finished"] = True
+        self.record |= store.costs(verdicts, self.record) | {"finished": True}
         self._save()
         return store.Run(verdicts, self.record, self.directory)
 
@@ -201,7 +200,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _sort(path: Path, record: Mapping[str, Any]) -> None:
-    attacks = {attack["spec"]: place for place, attack in enumerate(record.get("attacks", ()))}
+    attacks = {label: place for place, label in enumerate(store.labels(record))}
     images = {index: place for place, index in enumerate(record.get("indices", ()))}
     content = path.read_text(encoding="utf-8")
     header, *lines = content.splitlines(keepends=True)

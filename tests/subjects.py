@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import noise
+from bench import noise, passes
 from bench.types import Budget, Norm
 
 
@@ -43,6 +43,7 @@ class Scene:
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...] = (1, 6, 6)) -> None:
         self.model, self.shape = model, shape
+        self.classes = passes.classes(model, torch.zeros(1, *shape))
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
         return images(self.model, 30, self.shape, "exemplars")

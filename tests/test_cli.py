@@ -90,7 +90,8 @@ def test_eps_zero_breaks_nothing(bench):
 
 
 def test_sweep_writes_its_curve_and_equals_separate_runs(bench):
-    said = bench("sweep-eps", *QUICK, "--attack", "pgd(steps=5)", "--eps", "0:0.2:5", "--out", "sweep")
+    words = ("sweep-eps", *QUICK, "--attack", "pgd(steps=5)", "--eps", "0:0.2:5")
+    said = bench(*words, "--independent", "--out", "sweep")
     assert said.code == 0 and {"curve.csv", "curve.tex", "curve.png"} <= {path.name for path in Path("sweep").iterdir()}
     swept = pd.read_csv("sweep/verdicts.csv", dtype=str, keep_default_na=False)
     for eps in ("0", "0.1", "0.2"):
@@ -98,6 +99,24 @@ def test_sweep_writes_its_curve_and_equals_separate_runs(bench):
         alone = pd.read_csv(f"one-{eps}/verdicts.csv", dtype=str, keep_default_na=False)
         same = swept[swept["eps"] == repr(float(eps))].reset_index(drop=True)
         pd.testing.assert_frame_equal(same, alone)
+
+
+def test_sweeps_say_in_what_order_they_went(bench):
+    words = ("sweep-eps", *QUICK, "--attack", "pgd(steps=5)", "--eps", "0:0.2:5")
+    said = {"exact": "counts as broken", "bisect": "assumes", "independent": "by itself"}
+    tables, passes = {}, {}
+    for order, text in said.items():
+        options = [] if order == "exact" else [f"--{order}"]
+        assert bench(*words, *options, "--out", order).code == 0
+        record = json.loads(Path(order, "run.json").read_text())
+        assert record["eps_order"] == order and text in Path(order, "curve.tex").read_text()
+        tables[order], passes[order] = pd.read_csv(f"{order}/verdicts.csv"), record["forwards"]
+    alone = tables["independent"].pivot(index="index", columns="eps", values="broken")
+    exact = tables["exact"].pivot(index="index", columns="eps", values="broken")
+    pd.testing.assert_frame_equal(exact, alone.cummax(axis=1))
+    assert passes["bisect"] < passes["exact"] < passes["independent"]
+    one_line(bench(*words, "--bisect", "--independent"), "exclude each other")
+    one_line(bench(*words, "--resume", "--out", "bisect"), "eps_order")
 
 
 def test_sweep_of_a_minimal_attack_is_one_run(bench):

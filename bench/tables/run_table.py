@@ -11,6 +11,11 @@ from bench.store import Run
 from bench.tables import render
 
 _STATED = ("model", "data")
+_ORDERS = {
+    "exact": " An image broken at a smaller ε counts as broken at every larger one.",
+    "bisect": " ε was bisected image by image, which assumes that a larger ε never saves an image.",
+    "independent": " Every ε was run by itself.",
+}
 _CURVE = measures.SUMMARY[: measures.SUMMARY.index("ci_high") + 1]
 
 
@@ -47,7 +52,7 @@ def caption(run: Run) -> str:
         f"{stated[:1].upper()}{stated[1:]}. Accuracies and success rates in percent, with Wilson 95% limits on robust "
         "accuracy; sizes on [0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the "
         "norm, image by image."
-        f"{warning}{unfinished}"
+        f"{_ORDERS.get(run.record.get('eps_order') or '', '')}{warning}{unfinished}"
     )
 
 

@@ -1,0 +1,141 @@
+"""AutoAttack (Croce and Hein 2020): a fixed ensemble, each stage on the images that the stages before it left.
+
+The stages are this package's own attacks with every parameter of the authors' three versions. A run judges the images
+between the stages, and gives each stage a row of its own: what is left after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench import active, noise, passes
+from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
+from bench.attacks.fab import FAB, FABT
+from bench.attacks.square import Square
+from bench.registry import attacks
+from bench.types import Attack, Budget, Norm, Scene, UserError
+
+_VERSIONS = ("standard", "plus", "rand")
+_FEWEST = 4
+"""Classes that the targeted difference of logits ratio needs."""
+
+Stages = Iterator[tuple[str, Attack]]
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """Stages in turn; a subclass says which, in `stages(norm)`."""
+
+    version: str = "standard"
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    minimal: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.version not in _VERSIONS:
+            raise UserError(f"autoattack has no version {self.version!r}: known: {', '.join(_VERSIONS)}")
+
+    def stages(self, norm: Norm) -> Stages:
+        """Names and attacks, in order."""
+        raise NotImplementedError
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        eps, found = budget.bound("autoattack"), active.Found(x)
+        for turn, (_, stage) in enumerate(self.stages(budget.norm)):
+            rows = found.missing
+            with passes.counted(len(rows), x.device) as tally:
+                z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), noise.fold(keys[rows], turn))
+            passes.charge(rows, tally.forwards, tally.backwards)
+            found.record(rows, z, (z != x[rows]).flatten(1).any(1))
+        return found.x_adv
+
+
+@attacks.register("autoattack")
+@dataclass(frozen=True)
+class AutoAttack(_Ensemble):
+    """AutoAttack with every parameter as published; anything else is called `autoattack-custom`.
+
+    `version` is "standard" (APGD-CE, targeted APGD-DLR, targeted FAB, Square with 5,000 queries), "plus" (APGD on both
+    losses and untargeted FAB from 5 starts each, Square, and the two targeted attacks) or "rand" (APGD on both losses,
+    gradients averaged over 20 draws). For 4 classes or more, in linf and l2: in l1 there is no Square here.
+    """
+
+    def bind(self, scene: Scene) -> AutoAttack:
+        """Refuse models for which the ensemble is not defined."""
+        if scene.classes < _FEWEST:
+            remedy = "run autoattack-custom, which leaves out what is not defined"
+            raise UserError(f"autoattack needs {_FEWEST} classes and this model has {scene.classes}: {remedy}")
+        return self
+
+    def stages(self, norm: Norm) -> Stages:
+        """Names and attacks, in order."""
+        if self.version == "rand":
+            yield "apgd_ce", APGDCE(eot_iter=20)
+            yield "apgd_dlr", APGDDLR(eot_iter=20)
+        elif self.version == "plus":
+            yield "apgd_ce", APGDCE(restarts=5)
+            yield "apgd_dlr", APGDDLR(restarts=5)
+            yield "fab", FAB(restarts=5)
+            yield "square", Square()
+            yield "apgd_t", APGDT()
+            yield "fab_t", FABT()
+        else:
+            yield "apgd_ce", APGDCE()
+            yield "apgd_t", APGDT()
+            yield "fab_t", FABT()
+            yield "square", Square()
+
+
+@attacks.register("autoattack-custom")
+@dataclass(frozen=True)
+class AutoAttackCustom(_Ensemble):
+    """AutoAttack's stages with other parameters, for fewer classes, or in l1; not to be quoted as AutoAttack.
+
+    `steps` are those of APGD and FAB, `queries` those of Square, `restarts` those of APGD on untargeted losses and of
+    Square, `targets` at most as many as there are other classes. `version` gives the stages: with 3 classes the
+    untargeted loss takes the targeted one's place, with 2 cross-entropy alone is left of APGD; l1 has no Square.
+    """
+
+    steps: int = 100
+    queries: int = 5000
+    restarts: int = 1
+    targets: int = 9
+    eot_iter: int = 1
+    classes: int = field(default=0, repr=False, metadata={"bound": True})
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+
+    def bind(self, scene: Scene) -> AutoAttackCustom:
+        """Take note of the number of classes."""
+        return replace(self, classes=scene.classes)
+
+    def stages(self, norm: Norm) -> Stages:
+        """Names and attacks, in order."""
+        classes = self.classes or _FEWEST
+        names = [name for name, _ in AutoAttack(self.version).stages(norm)]
+        if classes < _FEWEST:
+            names = ["apgd_dlr" if name == "apgd_t" else name for name in names]
+        if classes < 3:
+            names = [name for name in names if name != "apgd_dlr"]
+        if norm == "l1":
+            names = [name for name in names if name != "square"]
+        for name in dict.fromkeys(names):
+            yield name, self._stage(name)
+
+    def _stage(self, name: str) -> Attack:
+        climb = {"steps": self.steps, "eot_iter": self.eot_iter}
+        stages: dict[str, Attack] = {
+            "apgd_ce": APGDCE(restarts=self.restarts, **climb),
+            "apgd_dlr": APGDDLR(restarts=self.restarts, **climb),
+            "apgd_t": APGDT(targets=self.targets, **climb),
+            "fab": FAB(steps=self.steps, restarts=self.restarts),
+            "fab_t": FABT(steps=self.steps, targets=self.targets),
+            "square": Square(queries=self.queries, restarts=self.restarts),
+        }
+        return stages[name]
