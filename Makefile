@@ -46,5 +46,11 @@ $(DIGITS:%=results/runs/%): $(READY)
 	$(BIN)/bench run --model $(@F) --attacks noise,fgsm,pgd,multi_targeted,ddn,adaptive --out $@
 	gzip -n -9 $@/verdicts.csv
 
+# Our attacks beside other libraries' and beside their own bare passes. SPEED=--missing goes on, --quick takes a minute.
+.PHONY: bench-speed
+
+bench-speed: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(SPEED)
+
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

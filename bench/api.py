@@ -16,6 +16,7 @@ from bench import checkpoints, measures, store
 from bench.request import Request, Subject, first_of_each_class
 from bench.run import in_memory, prepare
 from bench.specs import parse_eps
+from bench.standin import Dtype
 from bench.tables import render, run_table
 from bench.types import Checkpoint, ImageSet, Norm, UserError
 
@@ -66,6 +67,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int | None = None,
     device: str = "auto",
+    search_dtype: Dtype = "float32",
     force: bool = False,
     trained_with: dict[str, dict[str, Any]] | None = None,
     name: str = "model",
@@ -90,7 +92,15 @@ def evaluate(
     data = _image_set(images, labels)
     budget: Sequence[tuple[float, str]] | None = None if number is None else [(number, str(eps))]
     request = Request(
-        name, written, norm=norm, eps=budget, seed=seed, batch_size=batch_size, device=device, force=force
+        name,
+        written,
+        norm=norm,
+        eps=budget,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        search_dtype=search_dtype,
+        force=force,
     )
     checkpoint = Checkpoint(name, type(model).__name__, trained_with=trained_with or {})
     home = next((weight.device for weight in model.parameters()), torch.device("cpu"))

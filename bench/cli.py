@@ -68,6 +68,13 @@ def _subject_options(command: Any) -> Any:
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--batch-size", default="auto", show_default=True, help="Images at once, or auto."),
         click.option("--device", default="auto", show_default=True),
+        click.option(
+            "--search-dtype",
+            type=click.Choice(["float32", "tf32", "bf16"]),
+            default="float32",
+            show_default=True,
+            help="What budgeted attacks compute in; the judge always computes in float32.",
+        ),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),
         click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; by default one under runs/."),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
@@ -89,7 +96,7 @@ def _batch_size(written: str) -> int | None:
 def _request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     from bench.request import Request
 
-    names = ("model", "data", "split", "n", "norm", "seed", "device", "force", "data_dir")
+    names = ("model", "data", "split", "n", "norm", "seed", "device", "search_dtype", "force", "data_dir")
     return Request(
         **{name: options[name] for name in names},
         attacks=attacks,

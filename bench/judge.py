@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import norms, passes
+from bench import norms, passes, standin
 from bench.types import NOT_FINITE, Norm
 
 TOLERANCE = 1e-6
@@ -51,7 +51,8 @@ def judge(
     adv_pred = torch.where(flat.isfinite().all(1), clean_pred, NOT_FINITE)
     changed = ((x_adv != x).flatten(1).any(1) & flat.isfinite().all(1)).nonzero().squeeze(1)
     if len(changed):
-        adv_pred[changed] = predictions(passes.reference_outputs(model, x_adv[changed]))
+        with standin.precision(tf32=False):
+            adv_pred[changed] = predictions(passes.reference_outputs(model, x_adv[changed]))
     return Judgement(adv_pred, size, lawful)
 
 

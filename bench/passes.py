@@ -1,8 +1,8 @@
 """The only place where attacks call the model: forward passes and input gradients, counted image by image.
 
-Batches are padded to a multiple of four rows. CPU kernels take the last rows of an odd batch through another code path
-that rounds differently; with whole quadruples a row's logits and gradient are the same bits in any batch, which is what
-makes results independent of how images are grouped.
+Batches are padded to a multiple of four rows, and to sixteen at least. CPU kernels take small batches, and the last
+rows of an odd one, through other code paths that round differently; with whole quadruples from sixteen on a row's
+logits and gradient are the same bits in any batch, which makes results independent of how images are grouped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from bench.types import Objective
 
-_ROWS = 4
+_ROWS, _FEWEST = 4, 16
+# CUDA's allocator, its libraries, and torch's CPU allocator on Linux and on Windows.
+_FULL = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
 
 
 class Tally:
@@ -33,6 +35,12 @@ class Tally:
         self.forwards[rows] += 1
         self.not_finite[rows] |= bad
         self.backwards[rows] += backwards
+
+    def add_all(self, rows: Tensor, other: Tally) -> None:
+        """Add what was counted for other images, which are `rows` (n,) here."""
+        self.forwards[rows] += other.forwards
+        self.backwards[rows] += other.backwards
+        self.not_finite[rows] |= other.not_finite
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -55,8 +63,18 @@ def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
         tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
 
 
-def charge(rows: Tensor, forwards: int | Tensor, backwards: int | Tensor) -> None:
-    """Count passes that were made elsewhere for images `rows` (n,): the same number for each, or each its own (n,)."""
+@contextmanager
+def among(rows: Tensor) -> Iterator[None]:
+    """Inside, the places of images are counted as if the batch held those at `rows` (n,) alone."""
+    outer = _tally.get()
+    with counted(len(rows), rows.device) as tally:
+        yield
+    if outer is not None:
+        outer.add_all(rows, tally)
+
+
+def charge(rows: Tensor, forwards: int, backwards: int) -> None:
+    """Count passes that another library made, the same number for each image of `rows` (n,)."""
     tally = _tally.get()
     if tally is not None:
         tally.forwards[rows] += forwards
@@ -64,8 +82,8 @@ def charge(rows: Tensor, forwards: int | Tensor, backwards: int | Tensor) -> Non
 
 
 def _pad(tensor: Tensor) -> Tensor:
-    short = -len(tensor) % _ROWS
-    return torch.cat([tensor, tensor[-1:].expand(short, *tensor.shape[1:])]) if short else tensor
+    short = max(_FEWEST, len(tensor) + -len(tensor) % _ROWS) - len(tensor)
+    return torch.cat([tensor, tensor[-1:].expand(short, *tensor.shape[1:])]) if short and len(tensor) else tensor
 
 
 def _not_finite(*tensors: Tensor) -> Tensor:
@@ -131,3 +149,10 @@ def jacobian(
     values, logits = values.detach()[: len(x)], logits.detach()[: len(x)]
     _count(rows, len(x), _not_finite(logits, gradients), backwards=len(columns))
     return values, logits, gradients
+
+
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or in torch's CPU allocator, not that a call is wrong."""
+    if isinstance(fault, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(fault, RuntimeError) and any(sign in str(fault).lower() for sign in _FULL)

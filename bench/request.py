@@ -12,6 +12,7 @@ from torch import Tensor
 from bench import checkpoints
 from bench.data import loading
 from bench.levels import Order
+from bench.standin import Dtype
 from bench.types import Checkpoint, ImageSet, Norm, ThreatModel, UserError
 
 
@@ -19,7 +20,8 @@ from bench.types import Checkpoint, ImageSet, Norm, ThreatModel, UserError
 class Request:
     """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several.
 
-    `order` is how a sweep goes through them (see `bench.levels`).
+    `order` is how a sweep goes through them (see `bench.levels`), `search_dtype` what attacks compute in (see
+    `bench.standin`); the judge computes in float32.
     """
 
     model: str
@@ -33,6 +35,7 @@ class Request:
     seed: int = 0
     batch_size: int | None = None
     device: str = "auto"
+    search_dtype: Dtype = "float32"
     force: bool = False
     save_adversarial: bool = False
     data_dir: str | None = None

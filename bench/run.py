@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import capacity, checkpoints, checks, passes, store, trials
+from bench import capacity, checkpoints, checks, passes, standin, store, trials
 from bench.plan import Planned, plan
 from bench.provenance import provenance
 from bench.request import Request, Subject, device_named, threats
@@ -63,7 +63,7 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     device = device_named(request.device)
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
     checks.check_images(tested.data.images, tested.data.name)
-    with checks.prepared(model):
+    with checks.prepared(model), standin.precision(tf32=False):
         failures = checks.model_failures(model, tested.data.images[:32].to(device))
         fatal = any(failure.name in checks.FATAL for failure in failures)
         if failures and (fatal or not request.force):
@@ -82,21 +82,23 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         size = request.batch_size or capacity.batch_size(model, tested.data.images[:1].to(device))
         scene = _Scene(tested, device, classes)
         clean = trials.clean_predictions(model, tested.data, size, device)
-        job = trials.Job(
-            model,
-            tested.data,
-            clean,
-            asked,
-            request.seed,
-            size,
-            device,
-            order=request.order,
-            keep=request.save_adversarial,
-        )
         bound = [_bound(planned, scene) for planned in attacks]
-        record = _record(request, tested, job, bound) | {"forced": [failure.name for failure in failures]}
-        record["zero_gradients"] = _zero_gradients(job)
-        yield Prepared(job, bound, record)
+        with standin.searching(model, request.search_dtype, tested.data.images[:16].to(device)) as search:
+            job = trials.Job(
+                model,
+                tested.data,
+                clean,
+                asked,
+                request.seed,
+                size,
+                device,
+                order=request.order,
+                keep=request.save_adversarial,
+                search=None if search is model else search,
+            )
+            record = _record(request, tested, job, bound) | {"forced": [failure.name for failure in failures]}
+            record["zero_gradients"] = _zero_gradients(job)
+            yield Prepared(job, bound, record)
 
 
 def _zero_gradients(job: trials.Job) -> float | None:
@@ -148,6 +150,7 @@ def _record(request: Request, tested: Subject, job: trials.Job, attacks: list[Pl
         "batch_size": job.batch_size,
         "device": job.device,
         "dtype": "float32",
+        "search_dtype": request.search_dtype,
         "save_adversarial": request.save_adversarial,
         **provenance(),
         "command": request.command,

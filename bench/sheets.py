@@ -21,6 +21,27 @@ class Found:
     judged: Judgement
     tally: passes.Tally
 
+    def again(self, rows: Tensor, second: Found) -> Found:
+        """The same with trials `rows` (n,) made a second time; the passes of both count."""
+        for mine, theirs in zip(self._columns, second._columns, strict=True):
+            mine[rows] = theirs
+        self.tally.add_all(rows, second.tally)
+        return self
+
+    @property
+    def _columns(self) -> list[Tensor]:
+        return [self.x_adv, self.judged.adv_pred, self.judged.size, self.judged.lawful]
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """Trials that were made in parts."""
+    x_adv, *judged = (torch.cat(column) for column in zip(*(part._columns for part in parts), strict=True))
+    tally, at = passes.Tally(len(x_adv), x_adv.device), 0
+    for part in parts:
+        tally.add_all(torch.arange(at, at + len(part.x_adv), device=x_adv.device), part.tally)
+        at += len(part.x_adv)
+    return Found(x_adv, Judgement(*judged), tally)
+
 
 class Sheet:
     """What became of each image at each eps (n, L) under an attack or a stage of one: at first, nothing."""

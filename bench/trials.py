@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import levels, noise, passes
+from bench import capacity, levels, noise, passes
 from bench.files import one_line
 from bench.judge import judge, predictions
 from bench.plan import Planned
-from bench.sheets import Found, Sheet, settle
+from bench.sheets import Found, Sheet, joined, settle
 from bench.types import Budget, ImageSet, ThreatModel, UserError, Verdict
 
 
@@ -28,6 +28,7 @@ class Job:
 
     `clean_pred` (N,) are the model's predictions on `data`, in its order; `threats` share a norm and hold one eps each,
     ascending, which are met in `order` (see `bench.levels`). `keep` says that adversarial examples are wanted.
+    `search`, if given, is a form of the model for attacks to search on (see `bench.standin`).
     """
 
     model: Any
@@ -39,6 +40,7 @@ class Job:
     device: str = "cpu"
     order: levels.Order = "exact"
     keep: bool = False
+    search: Any = None
 
 
 @dataclass(frozen=True)
@@ -132,28 +134,46 @@ def _outcome(
 def _attacked(
     job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, bounds: list[float | None]
 ) -> Found:
-    """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back."""
-    x, y = part.images[rows].to(job.device), part.labels[rows].to(job.device)
-    eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64, device=job.device)
-    # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
-    keys = noise.keys(job.seed, part.indices[rows].to(job.device), planned.name)
-    with passes.counted(len(rows), job.device) as tally:
-        x_adv = _proposed(planned, job.model, x, y, Budget(planned.norm, eps), keys)
-    if x_adv.shape != x.shape:
-        shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
-        raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
-    judged = judge(job.model, x, x_adv, clean_pred[rows].to(job.device), planned.norm, eps)
-    return Found(x_adv, judged, tally)
+    """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
+
+    In fewer images at once where memory runs out. What the judge denies of a search on another form of the model is
+    searched again on the model itself.
+    """
+    eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
+
+    def attempt(places: Tensor, model: Any) -> Found:
+        some, bound = rows[places], None if eps is None else eps[places].to(job.device)
+        x, y = part.images[some].to(job.device), part.labels[some].to(job.device)
+        # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
+        keys = noise.keys(job.seed, part.indices[some].to(job.device), planned.name)
+        with passes.counted(len(some), job.device) as tally:
+            x_adv = _proposed(planned, model, x, y, Budget(planned.norm, bound), keys)
+        judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound)
+        return Found(x_adv, judged, tally)
+
+    def search(places: Tensor) -> Found:
+        # Finds of a minimal attack lie at the boundary, which another form of the model has elsewhere.
+        if job.search is None or eps is None:
+            return attempt(places, job.model)
+        found = attempt(places, job.search)
+        stands = found.judged.lawful & (found.judged.adv_pred != part.labels[rows[places]].to(job.device))
+        denied = ((found.judged.size > 0) & ~stands).nonzero().squeeze(1)
+        return found.again(denied, attempt(places[denied.cpu()], job.model)) if len(denied) else found
+
+    return capacity.halving(search, torch.arange(len(rows)), joined)
 
 
 def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
     try:
         x_adv = planned.attack(model, x, y, budget, keys)
-    except UserError:
-        raise
     except Exception as fault:
+        if isinstance(fault, UserError) or passes.out_of_memory(fault):
+            raise
         what = f"{type(fault).__name__}: {one_line(fault)}"
         raise UserError(f"attack {planned.label!r} failed with {what}: mend the attack or its fields") from fault
     if not isinstance(x_adv, Tensor):
         raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: mend the attack")
+    if x_adv.shape != x.shape:
+        shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
+        raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
     return x_adv.detach().to(x)

@@ -31,6 +31,7 @@ MUST_MATCH = (
     "seed",
     "device",
     "dtype",
+    "search_dtype",
     "batch_size",
     "save_adversarial",
 )

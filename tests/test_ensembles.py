@@ -155,3 +155,33 @@ def test_every_registered_ensemble_lists_known_attacks():
         for norm in attacks[name].norms:
             assert all(stage in attacks for stage, _ in attacks[name]().stages(norm))
     assert measures.WORST not in attacks
+
+
+class TestSearchDtype:
+    def test_what_bfloat16_finds_counts_only_in_float32(self):
+        exact, rough = (_evaluated("pgd(steps=10)", search_dtype=dtype) for dtype in ("float32", "bf16"))
+        assert (exact.record["search_dtype"], rough.record["search_dtype"]) == ("float32", "bf16")
+        assert rough.record["dtype"] == "float32" and rough.verdicts["lawful"].all()
+        assert abs(int(exact.verdicts["broken"].sum()) - int(rough.verdicts["broken"].sum())) <= 2
+
+    def test_minimal_attacks_search_in_float32_all_the_same(self):
+        exact, rough = (_evaluated("ddn(steps=10)", search_dtype=dtype) for dtype in ("float32", "bf16"))
+        assert exact.verdicts.equals(rough.verdicts)
+
+
+class _Cramped(subjects.Centred):
+    """Has no room for more than 16 images where a gradient is wanted."""
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and x.requires_grad and len(x) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_changes():
+    x, y = subjects.images(subjects.frozen(subjects.Centred()), 40)
+    roomy, cramped = (
+        bench.evaluate(subjects.frozen(kind()), x, y, attacks=QUICK, eps=0.08).verdicts
+        for kind in (subjects.Centred, _Cramped)
+    )
+    assert roomy.equals(cramped)

@@ -49,9 +49,8 @@ class _Ensemble:
         eps, found = budget.bound("autoattack"), active.Found(x)
         for turn, (_, stage) in enumerate(self.stages(budget.norm)):
             rows = found.missing
-            with passes.counted(len(rows), x.device) as tally:
+            with passes.among(rows):
                 z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), noise.fold(keys[rows], turn))
-            passes.charge(rows, tally.forwards, tally.backwards)
             found.record(rows, z, (z != x[rows]).flatten(1).any(1))
         return found.x_adv
 

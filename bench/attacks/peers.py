@@ -67,9 +67,9 @@ class Peer:
     def _proposed(self, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, eps: float | None, seed: int) -> Tensor:
         try:
             z = self.propose(model, x.clone(), y.clone(), norm, eps, seed).detach()
-        except (UserError, torch.OutOfMemoryError):
-            raise
         except Exception as error:
+            if isinstance(error, UserError) or passes.out_of_memory(error):
+                raise
             fault = str(error).partition("\n")[0] or "no reason given"
             raise UserError(f"{self.title} failed: {type(error).__name__}: {fault}") from error
         if z.shape != x.shape:
