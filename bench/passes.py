@@ -128,6 +128,7 @@ def ascent_direction(
         values, logits = objective(model, padded, _pad(y), *map(_pad, references))
         (gradient,) = torch.autograd.grad(values.sum(), padded)
     values, logits, gradient = values.detach()[: len(x)], logits.detach()[: len(x)], gradient[: len(x)]
+    gradient = gradient.contiguous()
     _count(rows, len(x), _not_finite(logits, gradient), backwards=1)
     return values, logits, gradient
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import capacity, checkpoints, checks, passes, standin, store, trials
+from bench import capacity, checkpoints, checks, layout, passes, standin, store, trials
 from bench.plan import Planned, plan
 from bench.provenance import provenance
 from bench.request import Request, Subject, device_named, threats
@@ -63,7 +63,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     device = device_named(request.device)
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
     checks.check_images(tested.data.images, tested.data.name)
-    with checks.prepared(model), standin.precision(tf32=False):
+    few = tested.data.images[:16].to(device)
+    with checks.prepared(model), standin.precision(tf32=False), layout.suited(model, few):
         failures = checks.model_failures(model, tested.data.images[:32].to(device))
         fatal = any(failure.name in checks.FATAL for failure in failures)
         if failures and (fatal or not request.force):
@@ -83,7 +84,7 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         scene = _Scene(tested, device, classes)
         clean = trials.clean_predictions(model, tested.data, size, device)
         bound = [_bound(planned, scene) for planned in attacks]
-        with standin.searching(model, request.search_dtype, tested.data.images[:16].to(device)) as search:
+        with standin.searching(model, request.search_dtype, few) as search:
             job = trials.Job(
                 model,
                 tested.data,

@@ -12,9 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
-from bench import adversarial, checkpoints, checks, files, judge, measures, registry, store, trials
+from bench import adversarial, checkpoints, checks, files, judge, layout, measures, registry, store, trials
 from bench.attacks.peers import peers as peer_attacks
 from bench.data import loading
 from bench.figures import curves
@@ -140,7 +141,7 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     if not model and loaded.sha256 != made.record["weights_sha256"]:
         raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
     batch = int(made.record["batch_size"])
-    with checks.prepared(loaded.model):
+    with checks.prepared(loaded.model), layout.suited(loaded.model, torch.tensor(kept.clean[:16])):
         differ = sum(
             judge.disagreements(
                 loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]

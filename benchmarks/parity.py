@@ -26,8 +26,7 @@ _STAGES = {
 }
 CAPTION = (
     "Robust accuracy after each stage of our autoattack and of pyautoattack's standard version on the same images, "
-    "cumulative; forward and backward passes are means over the images that the model gets right, seconds are of one "
-    "core. only ours, only theirs: images that one of them broke up to this stage and the other did not."
+    "cumulative; forward and backward passes are means over the images that the model gets right. only ours, only theirs: images that one of them broke up to this stage and the other did not."
 )
 
 
@@ -54,8 +53,6 @@ def rows(run: store.Run) -> list[dict[str, object]]:
                 "forwards_theirs": other.forwards / right,
                 "backwards_ours": mine.backwards / right,
                 "backwards_theirs": other.backwards / right,
-                "seconds_ours": mine.seconds,
-                "seconds_theirs": other.seconds,
             }
         )
     return lines

@@ -14,7 +14,7 @@ LAYERS = {
     0: {"types", "registry", "specs"},
     1: {"norms", "noise", "losses", "passes", "active", "ascent", "boundary", "files", "levels"},
     2: {"models", "data", "attacks"},
-    3: {"checkpoints", "judge", "checks", "capacity", "plan", "sheets", "standin", "trials", "probes"},
+    3: {"checkpoints", "judge", "checks", "capacity", "layout", "plan", "sheets", "standin", "trials", "probes"},
     4: {"store", "writing", "adversarial", "provenance"},
     5: {"measures"},
     6: {"audit", "tables", "figures", "regress"},

@@ -1,0 +1,60 @@
+"""How a model's weights lie in memory while it is attacked: the same numbers, read faster.
+
+Where a model pools maxima, CPU kernels that keep the channels of a pixel together are 1.3 to 1.5 times as fast (the
+small MNIST net, one thread, `benchmarks/throughput.py`); elsewhere they gain nothing. Logits may differ in the last
+bit, so whatever judges must lay the model out as whatever attacked it: both go through `suited`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import passes
+
+_AGREES = 1e-4
+
+
+@contextmanager
+def suited(model: Any, images: Tensor) -> Iterator[None]:
+    """Lay the weights of a prepared model out as its kernels like them; inside the block, and the same ones after it.
+
+    `images` (n, C, H, W) are a few that it must classify as before: a module may depend on the usual layout.
+    """
+    if not (isinstance(model, nn.Module) and images.device.type == "cpu" and _gains(model)):
+        yield
+        return
+    weights = list(model.parameters())
+    before, logits = [weight.data for weight in weights], passes.reference_outputs(model, images)
+    try:
+        for weight in weights:
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        if not _classifies(model, images, logits):
+            _restore(weights, before)
+        yield
+    finally:
+        _restore(weights, before)
+
+
+def _gains(model: nn.Module) -> bool:
+    pools = any(isinstance(module, nn.MaxPool2d) for module in model.modules())
+    return pools and all(weight.is_contiguous() for weight in model.parameters())
+
+
+def _classifies(model: nn.Module, images: Tensor, logits: Tensor) -> bool:
+    try:
+        again = passes.reference_outputs(model, images)
+    except RuntimeError:  # a view of what is no longer in one piece
+        return False
+    spread = (logits.amax() - logits.amin()).clamp_min(1e-6)
+    return bool(((again - logits).abs() <= _AGREES * spread).all())
+
+
+def _restore(weights: list[nn.Parameter], data: list[Tensor]) -> None:
+    for weight, was in zip(weights, data, strict=True):
+        weight.data = was
