@@ -26,7 +26,8 @@ _STAGES = {
 }
 CAPTION = (
     "Robust accuracy after each stage of our autoattack and of pyautoattack's standard version on the same images, "
-    "cumulative; forward and backward passes are means over the images that the model gets right. only ours, only theirs: images that one of them broke up to this stage and the other did not."
+    "cumulative; forward and backward passes are means over the images that the model gets right. only ours, only "
+    "theirs: images that one of them broke up to this stage and the other did not."
 )
 
 

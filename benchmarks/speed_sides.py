@@ -1,23 +1,23 @@
 """The two sides of a comparison: what is timed, and how what comes back is judged afterwards.
 
-Our attacks run with frozen weights and counted passes, as `bench run` runs them. Peers run as their users call them:
-the model as it was loaded, the whole batch at once, their own checks and clipping included. What either side returns is
-judged by `bench.judge` after the clock has stopped; only our ensembles and sweeps, which judge between their stages,
-are timed with the judge.
+Our attacks run as `bench run` runs them: weights frozen and laid out by `bench.layout`, passes counted. Peers run as
+their users call them: the model as it was loaded, the whole batch at once, their own checks and clipping included. What
+either side returns is judged by `bench.judge` after the clock has stopped; only our ensembles and sweeps, which judge
+between their stages, are timed with the judge.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench import active, capacity, checks, judge, noise, passes, trials
+from bench import active, capacity, checks, judge, layout, noise, passes, trials
 from bench.attacks.peers import imported
 from bench.plan import Planned, plan
 from bench.request import Request, subject
@@ -83,6 +83,13 @@ class Side:
     counts: bool = True
 
 
+@contextmanager
+def ready(scene: Scene) -> Iterator[None]:
+    """The model as `bench run` makes it ready: checked modes, frozen, laid out as its kernels like it."""
+    with checks.prepared(scene.model), layout.suited(scene.model, scene.data.images[:16]):
+        yield
+
+
 def answer(scene: Scene, x_adv: Tensor, eps: float | None) -> Answer:
     """Judge proposals (n, C, H, W) for the scene's images; eps None takes any size."""
     x, y = scene.data.images, scene.data.labels
@@ -105,7 +112,7 @@ def ours(scene: Scene, work: Work) -> Side:
     def run() -> Tensor:
         x, y = scene.data.images, scene.data.labels
         bound = None if eps is None else torch.full((len(x),), eps, dtype=torch.float64)
-        with checks.prepared(scene.model), passes.counted(len(x)):
+        with ready(scene), passes.counted(len(x)):
             keys = noise.keys(0, scene.data.indices, planned.name)
             return planned.attack(scene.model, x, y, Budget(planned.norm, bound), keys)
 
@@ -116,7 +123,7 @@ def _jobs(scene: Scene, planned: Planned, grids: Sequence[Sequence[float]], orde
     """One job for each grid of eps, cut into chunks as a run cuts it."""
 
     def run() -> list[Any]:
-        with checks.prepared(scene.model):
+        with ready(scene):
             size = capacity.batch_size(scene.model, scene.data.images[:1])
             threats = [[ThreatModel(scene.norm, eps) for eps in grid] for grid in grids]
             jobs = [trials.Job(scene.model, scene.data, scene.data.labels, t, 0, size, order=order) for t in threats]
@@ -174,7 +181,7 @@ def _apgd_ce(scene: Scene) -> Side:
 
 def _floor(scene: Scene, schedule: Sequence[speed_floor.Pass]) -> Side:
     def run() -> None:
-        with checks.prepared(scene.model):
+        with ready(scene):
             speed_floor.replay(scene.model, scene.data.images, schedule)
 
     return Side(run, lambda _: None)
