@@ -64,24 +64,25 @@ def ascend(
     """Climb `objective` from `start` (N, C, H, W) inside the ball, one forward and one backward pass a step.
 
     `references` are the objective's, each (N, ...); `rows` (N,) the places of these images in the batch that the attack
-    was given, for the count of passes. Finds the first misclassified iterate of each image.
+    was given, for the count of passes. Finds the first misclassified iterate of each image, whenever it then leaves.
     """
     found = active.Found(ball.x)
     place = active.everything(start)
     rows = place if rows is None else rows
     z, velocity, step_size = start, torch.zeros_like(start), schedule.step_size
-    for _ in range(schedule.steps):
+    for step in range(schedule.steps):
         _, logits, gradient = passes.ascent_direction(objective, model, z, y, *references, rows=rows)
         fooled = active.wrong(logits, y)
-        if schedule.stop and bool(fooled.any()):
+        if schedule.stop and active.maybe(fooled):
             found.record(place, z, fooled)
-            on = ~fooled
-            place, rows, z, y, gradient, velocity, step_size, *references = active.keep(
-                on, place, rows, z, y, gradient, velocity, step_size, *references
-            )
-            ball = ball.keep(on)
-            if not len(place):
-                return found
+            left = active.remaining(found.stands(place), step)
+            if left is not None:
+                place, rows, z, y, gradient, velocity, step_size, *references = (
+                    tensor[left] for tensor in (place, rows, z, y, gradient, velocity, step_size, *references)
+                )
+                ball = ball.keep(left)
+                if not len(place):
+                    return found
         if schedule.momentum:
             velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
             gradient = velocity

@@ -25,16 +25,20 @@ def farthest(x: Tensor, norm: Norm) -> Tensor:
 def unit(gradient: Tensor, keys: Tensor, step: int) -> Tensor:
     """Gradients (N, C, H, W) at length 1 in l2; where one is exactly zero, a random direction drawn by key (N,)."""
     direction = norms.steepest(gradient, "l2")
-    flat = ~gradient.flatten(1).any(1)
-    if bool(flat.any()):
-        draws = noise.normal(noise.fold(keys[flat], step), gradient.shape[1:])
-        direction[flat] = norms.steepest(draws.to(gradient.dtype), "l2")
+    flat = gradient.flatten(1).abs().amax(1) == 0
+    at = active.places(flat)
+    if at is not None:
+        draws = noise.normal(noise.fold(keys[at], step), gradient.shape[1:])
+        drawn = norms.steepest(draws.to(gradient.dtype), "l2")
+        direction[at] = torch.where(norms.per_example(flat[at], drawn), drawn, direction[at])
     return direction
 
 
 def inward(gradient: Tensor, z: Tensor) -> Tensor:
     """Gradients (N, C, H, W) without the components that would push pixels of the images z out of [0, 1]."""
-    return gradient.masked_fill(torch.where(gradient > 0, z >= 1, z <= 0), 0)
+    up = gradient > 0
+    # Spelled out: a `where` between masks takes three times as long on a CPU.
+    return gradient.masked_fill((up & (z >= 1)) | (~up & (z <= 0)), 0)
 
 
 def fools(logits: Tensor, y: Tensor, confidence: float = 0.0) -> Tensor:

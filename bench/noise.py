@@ -44,7 +44,7 @@ def keys(seed: int, index: Tensor, purpose: str) -> Tensor:
 
 def fold(keys: Tensor, counter: int | Tensor) -> Tensor:
     """New keys (N,) for one more counter: a restart, a step, a target. A tensor counter (N,) gives each its own."""
-    step = counter if isinstance(counter, Tensor) else torch.tensor(counter, device=keys.device)
+    step = counter if isinstance(counter, Tensor) else torch.full((), counter, dtype=torch.int64, device=keys.device)
     return _mix(keys + (step.long() + 1) * _GOLDEN)
 
 

@@ -27,13 +27,13 @@ def checkpoints(steps: int) -> list[int]:
     return places
 
 
-def cut(state: object, on: Tensor) -> None:
-    """Cut every tensor and ball that an object holds to the images of a mask (n,)."""
+def cut(state: object, left: Tensor) -> None:
+    """Cut every tensor and ball that an object holds to the images at places `left` (m,)."""
     for name, value in vars(state).items():
         if isinstance(value, Tensor):
-            setattr(state, name, value[on])
+            setattr(state, name, value[left])
         elif isinstance(value, norms.Ball):
-            setattr(state, name, value.keep(on))
+            setattr(state, name, value.keep(left))
 
 
 class Gait(Protocol):
@@ -140,20 +140,22 @@ class Walk:
 def climb(
     model: Any, criterion: Criterion, walk: Walk, gait: Gait, steps: int, draws: int, found: active.Found | None
 ) -> None:
-    """Take `steps` steps; images leave at their first misclassified point, which is recorded, unless `found` is None.
+    """Take `steps` steps; images leave after the first misclassified point, which is recorded, unless `found` is None.
 
     One forward and one backward pass a step, and a forward pass at the end.
     """
     for step in range(steps + 1):
         values, logits = walk.look(model, criterion, draws, gradient=step < steps)
         fooled = active.wrong(logits, walk.y)
-        if found is not None and bool(fooled.any()):
+        if found is not None and active.maybe(fooled):
             found.record(walk.rows, walk.z, fooled)
-            for state in (walk, gait):
-                cut(state, ~fooled)
-            values = values[~fooled]
-            if not len(walk.rows):
-                return
+            left = active.remaining(found.stands(walk.rows), step)
+            if left is not None:
+                for state in (walk, gait):
+                    cut(state, left)
+                values = values[left]
+                if not len(left):
+                    return
         walk.improve(values)
         if step < steps:
             walk.go(gait, gait.review(walk, values, step), step)

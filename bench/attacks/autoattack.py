@@ -49,6 +49,8 @@ class _Ensemble:
         eps, found = budget.bound("autoattack"), active.Found(x)
         for turn, (_, stage) in enumerate(self.stages(budget.norm)):
             rows = found.missing
+            if not len(rows):
+                break
             with passes.among(rows):
                 z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), noise.fold(keys[rows], turn))
             found.record(rows, z, (z != x[rows]).flatten(1).any(1))

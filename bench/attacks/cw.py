@@ -40,6 +40,7 @@ class _Search:
     low: Tensor
     high: Tensor
     searches: Tensor
+    start: Tensor
     w: Tensor
     mean: Tensor
     square: Tensor
@@ -51,7 +52,7 @@ class _Search:
     @classmethod
     def begin(cls, x: Tensor, y: Tensor, c0: float) -> _Search:
         none = torch.zeros(len(x), device=x.device, dtype=x.dtype)
-        count, infinite = none.long(), torch.full_like(none, torch.inf)
+        count, infinite, start = none.long(), torch.full_like(none, torch.inf), free(x)
         return cls(
             rows=active.everything(x),
             x=x,
@@ -60,7 +61,8 @@ class _Search:
             low=none,
             high=infinite,
             searches=count,
-            w=free(x),
+            start=start,
+            w=start.clone(),
             mean=torch.zeros_like(x),
             square=torch.zeros_like(x),
             step=count.clone(),
@@ -69,11 +71,10 @@ class _Search:
             checked=infinite.clone(),
         )
 
-    def keep(self, mask: Tensor) -> None:
-        """Drop the images whose mask (n,) is false."""
-        names = [field.name for field in fields(self)]
-        for name, tensor in zip(names, active.keep(mask, *(getattr(self, name) for name in names)), strict=True):
-            setattr(self, name, tensor)
+    def keep(self, left: Tensor) -> None:
+        """Drop the images that are not at places `left` (m,)."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name)[left])
 
     def next_constant(self, over: Tensor) -> None:
         """Choose the next c of the images `over` (n,) by their last search, and start again from the clean image."""
@@ -82,11 +83,14 @@ class _Search:
         following = torch.where(self.high.isinf(), self.c * 10, (self.low + self.high) / 2)
         self.c = torch.where(over, following, self.c)
         self.searches = self.searches + over
-        self.w[over] = free(self.x[over])
-        self.mean[over] = self.square[over] = 0
-        self.step[over] = 0
-        self.succeeded[over] = False
-        self.lowest[over] = self.checked[over] = torch.inf
+        image = norms.per_example(over, self.w)
+        self.w = torch.where(image, self.start, self.w)
+        self.mean.masked_fill_(image, 0)
+        self.square.masked_fill_(image, 0)
+        self.step.masked_fill_(over, 0)
+        self.succeeded.masked_fill_(over, False)
+        self.lowest.masked_fill_(over, torch.inf)
+        self.checked.masked_fill_(over, torch.inf)
 
     def adam(self, gradient: Tensor, lr: float) -> None:
         """One step of Adam (Kingma and Ba 2015) on w, with each image's own count of steps."""
@@ -139,14 +143,17 @@ class CW:
         return over | stalled
 
     def advance(self, model: Any, state: _Search, found: active.Found) -> None:
-        """One forward and one backward pass: record what is adversarial, then move every image."""
+        """One forward and one backward pass: record what is adversarial, then move every image.
+
+        Nothing is recorded of an image that has made all its searches and waits for the others to leave with it.
+        """
         t = state.w.tanh()
         z = boxed(t)
         margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, state.y, rows=state.rows)
         delta = z - state.x
         size = norms.size(delta, "l2")
         enough = boundary.fools(logits, state.y, self.confidence)
-        found.record_smaller(state.rows, z, enough, size)
+        found.record_smaller(state.rows, z, enough & (state.searches < self.searches), size)
         state.succeeded |= enough
         hinge = (self.confidence - margin).clamp_min(0)
         state.lowest = state.lowest.minimum(size.square() + state.c * hinge)
@@ -157,14 +164,18 @@ class CW:
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
         found, state = active.Found(x), _Search.begin(x, y, self.c0)
-        right = ~active.wrong(passes.outputs(model, x, rows=state.rows), y)
-        found.record(state.rows, x, ~right)
-        state.keep(right)
-        while len(state.rows):
+        wrong = active.wrong(passes.outputs(model, x, rows=state.rows), y)
+        found.record(state.rows, x, wrong)
+        state.keep((~wrong).nonzero().squeeze(1))
+        for step in range(self.searches * max(self.steps, 1)):
+            if not len(state.rows):
+                break
             self.advance(model, state, found)
             over = self.over(state)
-            if bool(over.any()):
+            if active.maybe(over):
                 state.next_constant(over)
-                state.keep(state.searches < self.searches)
+            left = active.remaining(state.searches < self.searches, step)
+            if left is not None:
+                state.keep(left)
         boundary.toward_clean(model, x, y, found, "l2", self.refine, self.confidence)
         return found.x_adv

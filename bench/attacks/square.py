@@ -67,19 +67,21 @@ class Square:
             draws = noise.fold(keys, query)
             side = self.side(query, ball.norm, *z.shape[2:])
             z_new = propose(ball, z, draws, side) if query else start(ball, draws)
-            asked = (z_new != z).flatten(1).any(1).nonzero().squeeze(1)
-            if not len(asked):
+            changed = (z_new != z).flatten(1).any(1)
+            asked = active.places(changed)
+            if asked is None:
                 continue
             logits = passes.outputs(model, z_new[asked], rows=rows[asked])
-            margin, fooled = losses.margin(logits, y[asked]), active.wrong(logits, y[asked])
-            found.record(rows[asked], z_new[asked], fooled)
-            better = asked[margin > score[asked]]
-            score = score.index_copy(0, asked, margin.maximum(score[asked]))
-            z = z.index_copy(0, better, z_new[better])
-            if bool(fooled.any()):
-                on = torch.ones_like(rows, dtype=torch.bool).index_fill(0, asked[fooled], False)
-                rows, y, keys, z, score = active.keep(on, rows, y, keys, z, score)
-                ball = ball.keep(on)
+            margin, fooled = torch.full_like(score, -torch.inf), torch.zeros_like(changed)
+            margin[asked], fooled[asked] = losses.margin(logits, y[asked]), active.wrong(logits, y[asked])
+            better = changed & (margin > score)
+            score = torch.where(better, margin, score)
+            z = torch.where(norms.per_example(better, z), z_new, z)
+            found.record(rows, z_new, changed & fooled)
+            left = active.remaining(found.stands(rows), query)
+            if left is not None:
+                rows, y, keys, z, score = (tensor[left] for tensor in (rows, y, keys, z, score))
+                ball = ball.keep(left)
 
 
 def window(draws: Tensor, side: int, height: int, width: int) -> Tensor:
@@ -138,9 +140,15 @@ def eta(side: int) -> Tensor:
     return (pattern / pattern.square().sum().sqrt()).float()
 
 
+@cache
+def _eta_at(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Cached where it is used: a copy to a GPU, at every query, would wait for it.
+    return eta(side).to(device, dtype)
+
+
 def _patterns(turned: Tensor, signs: Tensor, side: int, like: Tensor) -> Tensor:
     """Patterns (N, C, side * side) with the signs (N, C) of their channels, transposed where `turned` (N,)."""
-    plain = eta(side).to(like)
+    plain = _eta_at(side, like.dtype, like.device)
     chosen = torch.where(turned[:, None], plain.T.flatten(), plain.flatten())
     signed: Tensor = chosen[:, None] * signs[:, :, None].to(like)
     return signed
