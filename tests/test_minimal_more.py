@@ -21,7 +21,7 @@ from bench.attacks.transfer import Transfer
 from bench.types import Norm, UserError
 
 MINIMAL: list[tuple[Any, Norm, float]] = [
-    (ALMA(steps=400), "l2", 1.07),
+    (ALMA(steps=200), "l2", 1.01),
     (PDGD(), "l2", 1.01),
     (PDPGD(), "l2", 1.03),
     (PDPGD(), "linf", 1.01),

@@ -11,7 +11,8 @@ Deviations:
   found where it came from. Sizes found are the same on average, smaller in linf, at half the forward passes;
 - the attack looks for the smallest perturbation over all targets; given a budget with an eps, as in an ensemble, an
   image leaves once it is found within it, and one found beyond it comes back clean;
-- the paper's final search is `refine` bisections toward the clean image, none by default as in AutoAttack;
+- the paper's final search is `refine` bisections toward the clean image where no eps is given, none by default as in
+  AutoAttack;
 - restarts after the first begin at random points of the ball of half the size found so far, or half of eps, or half of
   what the box allows, whichever is smallest.
 """
@@ -38,7 +39,7 @@ def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
 
     Where the box does not reach the plane, the step to its corner nearest to it. In linf all pixels
     move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1 one after the other,
-    the steepest first; what is gained is piecewise linear, and its bends are sorted. In double precision.
+    the steepest first. In double precision.
     """
     start, w = z.flatten(1).double(), slope.flatten(1).double() * torch.where(gap < 0, -1.0, 1.0)[:, None]
     gain, goal = w.abs(), gap.abs().double()[:, None]
@@ -58,13 +59,21 @@ def _steepest_first(gain: Tensor, room: Tensor, goal: Tensor) -> Tensor:
 
 
 def _together(gain: Tensor, room: Tensor, goal: Tensor, norm: Norm) -> Tensor:
-    """Distances (N, D) that gain the goal (N, 1) with the smallest maximum or sum of squares, each within its room."""
+    """Distances (N, D) that gain the goal (N, 1) with the smallest maximum or sum of squares, each within its room.
+
+    What is gained up to a time is concave and piecewise linear, so that Newton's steps from zero rise to the time
+    sought and reach it exactly, in a handful of them.
+    """
     pace = torch.where(gain > 0, gain, 1) if norm == "l2" else torch.ones_like(gain)
-    bends, order = (room / pace).sort(dim=1, stable=True)
-    spent = F.pad((gain * room).gather(1, order).cumsum(1), (1, 0))
-    rate = F.pad((gain * pace).gather(1, order).flip(1).cumsum(1).flip(1), (0, 1))
-    place = (spent[:, 1:] + bends * rate[:, 1:] < goal).sum(1, keepdim=True)
-    time = (goal - spent.gather(1, place)) / rate.gather(1, place).clamp_min(_TINY)
+    bends, worth, rate = room / pace, gain * room, gain * pace
+    time = torch.zeros_like(goal)
+    for _ in range(gain.shape[1] + 1):
+        moving = (bends > time).double()
+        left = goal - (worth - worth * moving).sum(1, keepdim=True)
+        later = time.maximum(left / (rate * moving).sum(1, keepdim=True).clamp_min(_TINY))
+        if bool((later <= time).all()):
+            break
+        time = later
     return (pace * time).minimum(room)
 
 
@@ -103,8 +112,10 @@ class _FAB:
                 near = Budget(budget.norm, found.size[rows].minimum(reach) / 2)
                 start = norms.Ball.around(start, near).sample(noise.fold(keys[rows], turn))
             self.run(model, budget.norm, x[rows], y[rows], rivals[rows], start, rows, limit[rows], found)
-        boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
-        if budget.eps is not None:
+        if budget.eps is None:
+            found.size = found.size.to(x.dtype)
+            boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
+        else:
             far = found.size > budget.eps
             found.x_adv[far] = x[far]
         return found.x_adv

@@ -1,4 +1,8 @@
-"""adversarial-library: `adv_lib:alma(num_steps=500)`."""
+"""adversarial-library: `adv_lib:alma(num_steps=500)`.
+
+Its attacks import a plotting client (visdom) and a perceptual distance (torchvision) that none of the entries here
+uses; hollow modules stand in for both while one is loaded, so that neither package needs to be there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +23,8 @@ from bench.registry import peers
 from bench.types import Norm
 
 _PACKAGE = "adv_lib.attacks"
+# What its attacks import and, called as they are here, never use: a logger for callbacks, a distance by torchvision.
+_UNUSED = {"adv_lib.utils.visdom_logger": "VisdomLogger", "adv_lib.distances.lpips": "LPIPS"}
 _OURS = frozenset({"model", "inputs", "labels", "targeted", "norm", "p", "eps", "ε", "distance", "callback"})
 _ALL: tuple[Norm, ...] = ("linf", "l2", "l1")
 _ATTACKS: dict[str, tuple[str, Known]] = {
@@ -66,14 +73,17 @@ def _unexecuted_package() -> Iterator[None]:
     The package's own module object stands in `sys.modules`, unexecuted, while one of its files loads, for a file may
     import its neighbours; afterwards `import adv_lib.attacks` means what it always did.
     """
-    held = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(_PACKAGE)}
+    held = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith((_PACKAGE, *_UNUSED))}
     spec = PathFinder.find_spec(_PACKAGE, imported("adv_lib", "adv_lib", "pip install --no-deps adv-lib").__path__)
     if spec is not None:
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
+    for name, unused in _UNUSED.items():
+        sys.modules[name] = ModuleType(name)
+        setattr(sys.modules[name], unused, type(None))
     try:
         yield
     finally:
-        for name in [name for name in sys.modules if name.startswith(_PACKAGE)]:
+        for name in [name for name in sys.modules if name.startswith((_PACKAGE, *_UNUSED))]:
             del sys.modules[name]
         sys.modules.update(held)
 

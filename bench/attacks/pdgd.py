@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, losses, norms, passes
+from bench import active, boundary, losses, noise, norms, passes
 from bench.registry import attacks
 from bench.types import Budget, Norm
 
@@ -24,7 +24,7 @@ class Primal:
 
     mean: Tensor
     square: Tensor
-    unit: Tensor
+    unit: Tensor | None = None
     count: int = 0
 
     def step(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,9 @@ class _PrimalDual:
     dual_lr: float = 0.1
     last_dual_lr: float = 0.1
     ema: float = 0.9
-    refine: int = 0
+    restarts: int = 2
+    spread: float = 0.5
+    refine: int = 10
 
     needs: ClassVar[tuple[str, ...]] = ()
     minimal: ClassVar[bool] = True
@@ -85,9 +87,20 @@ class _PrimalDual:
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        norm, found, rows, z = budget.norm, active.Found(x), active.everything(x), x
-        primal = Primal(torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(found.size))
-        dual = Dual.begin(found.size, self.ratio)
+        found = active.Found(x)
+        near = Budget("linf", torch.full_like(found.size, self.spread, dtype=torch.float64))
+        unit = None
+        for turn in range(self.restarts):
+            z = norms.Ball.around(x, near).sample(noise.fold(keys, turn)) if turn else x
+            primal = Primal(torch.zeros_like(x), torch.zeros_like(x), unit)
+            self.run(primal, model, x, y, z, budget.norm, found)
+            unit = primal.unit
+        boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
+        return found.x_adv
+
+    def run(self, primal: Primal, model: Any, x: Tensor, y: Tensor, z: Tensor, norm: Norm, found: active.Found) -> None:
+        """One search from z (N, C, H, W). Updates `found`."""
+        rows, dual = active.everything(x), Dual.begin(found.size, self.ratio)
         for step in range(self.steps):
             margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
             fooled = active.wrong(logits, y)
@@ -98,8 +111,6 @@ class _PrimalDual:
             dual.ascend(fooled, self.dual_lr * (self.last_dual_lr + (1 - self.last_dual_lr) * left), self.ema)
         fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
-        boundary.toward_clean(model, x, y, found, norm, self.refine)
-        return found.x_adv
 
 
 @attacks.register("pdgd")
@@ -114,15 +125,16 @@ class PDGD(_PrimalDual):
 
     Deviation: the misclassification term is divided by the length of its gradient at the clean image, so that the scale
     of the logits does not matter; otherwise the dual variables of a sharp model need most of the steps to find their
-    range. The last iterate is tested too. `refine` bisects at the end between the found image and the clean one, which
-    is not in the paper.
+    range. The last iterate is tested too. `restarts` searches of `steps` each keep the smallest find, the later ones
+    from noise of up to `spread` a pixel, and `refine` bisects at the end between the found image and the clean one;
+    neither is in the paper.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
 
     def move(self, primal: Primal, dual: Dual, x: Tensor, z: Tensor, push: Tensor, rate: float, norm: Norm) -> Tensor:
         """See `_PrimalDual`: one step of Adam on both terms."""
-        if not primal.count:
+        if primal.unit is None:
             slope = norms.size(push, "l2")
             primal.unit = torch.where(slope > 0, slope, 1)
         inward = norms.steepest(z - x, "l2") * norms.per_example(1 - dual.weight, x)
