@@ -69,7 +69,9 @@ def ascend(
     found = active.Found(ball.x)
     place = active.everything(start)
     rows = place if rows is None else rows
-    z, velocity, step_size = start, torch.zeros_like(start), schedule.step_size
+    z, step_size = start, schedule.step_size
+    # Without momentum a mere column, which costs nothing to cut.
+    velocity = torch.zeros_like(start) if schedule.momentum else torch.zeros_like(step_size)
     for step in range(schedule.steps):
         _, logits, gradient = passes.ascent_direction(objective, model, z, y, *references, rows=rows)
         fooled = active.wrong(logits, y)
