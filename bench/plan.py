@@ -124,6 +124,8 @@ def build(spec: AttackSpec, trained_with: Mapping[str, Mapping[str, Any]]) -> At
     for field, value in spec.fields:
         if field not in known:
             remedy = registry.suggestion(field, known) if known else "it has none"
+            if f"{spec.name}-custom" in registry.attacks:
+                remedy += f"; {spec.name}-custom takes other parameters"
             raise UserError(f"attack {spec.name!r} has no field {field!r}: {remedy}")
         _check_value(str(spec), field, defaults[field], value)
     inherited = {field: value for field, value in trained_with.get(spec.name, {}).items() if field in known}
