@@ -90,8 +90,9 @@ def stored(place: Path = PLACE) -> pd.DataFrame:
     path = place / "rows.csv"
     if not path.exists():
         return pd.DataFrame(columns=list(COLUMNS))
-    table, known = pd.read_csv(path), {(case.norm, case.spec) for case in cases()}
-    return table[[key in known for key in zip(table["norm"], table["attack"], strict=True)]]
+    table, known = pd.read_csv(path), {(case.norm, case.spec): case.family for case in cases()}
+    table["family"] = [known.get(key, "") for key in zip(table["norm"], table["attack"], strict=True)]
+    return table[table["family"] != ""]
 
 
 def keep(row: dict[str, Any], place: Path = PLACE) -> None:

@@ -27,11 +27,19 @@ class Case:
         return prefix if colon else OURS
 
 
+def _cw(lr: float) -> tuple[tuple[str, str], ...]:
+    adv_lib = f"binary_search_steps=9,max_iterations=111,learning_rate={lr},initial_const=0.1,abort_early=False"
+    foolbox = f"binary_search_steps=9,steps=111,stepsize={lr},initial_const=0.1,abort_early=False"
+    return (
+        (f"cw {lr}", f"cw(searches=9,steps=111,lr={lr},c0=0.1,abort_early=False)"),
+        (f"cw {lr}", f"adv_lib:carlini_wagner_l2({adv_lib})"),
+        (f"cw {lr}", f"foolbox:L2CarliniWagnerAttack({foolbox})"),
+    )
+
+
 # A thousand steps are 2,000 passes, forward and backward, and every attack gets as many: where ours bisects at the end,
 # or searches twice, it makes fewer steps, and FAB's steps cost more than two. DeepFool stops by itself.
-# C&W divides 999 steps among its nine searches, with a step size and a first constant that such short searches need.
-_CW, _CW_ADV_LIB = "lr=0.05,c0=0.1,", "learning_rate=0.05,initial_const=0.1,"
-_CW_FOOLBOX = "stepsize=0.05,initial_const=0.1,"
+# C&W divides 999 steps among its nine searches, at two step sizes: large ones for far boundaries, small for near ones.
 _L2 = (
     ("alma", "adv_lib:alma(num_steps=1000)"),
     ("alma", "alma(steps=496)"),
@@ -60,9 +68,8 @@ _LINF = (
 )
 # What was not expected to win, last: a run that is cut short holds the rest.
 _L2_MORE = (
-    ("cw", f"cw(searches=9,steps=111,{_CW}abort_early=False)"),
-    ("cw", f"adv_lib:carlini_wagner_l2(binary_search_steps=9,max_iterations=111,{_CW_ADV_LIB}abort_early=False)"),
-    ("cw", f"foolbox:L2CarliniWagnerAttack(binary_search_steps=9,steps=111,{_CW_FOOLBOX}abort_early=False)"),
+    *_cw(0.05),
+    *_cw(0.01),
     ("fab_t", "fab_t(steps=54,restarts=2,refine=10)"),
     ("fab_t", "adv_lib:fab(n_iter=74,targeted_restarts=True)"),
     ("ddn", "foolbox:DDNAttack(steps=1000)"),

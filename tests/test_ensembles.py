@@ -93,7 +93,7 @@ class TestTheName:
 
     def test_it_takes_no_other_parameter(self):
         model = subjects.frozen(subjects.Centred())
-        with pytest.raises(UserError, match="no field 'steps'.*autoattack-custom"):
+        with pytest.raises(UserError, match=r"no field 'steps'.*autoattack-custom"):
             plan("autoattack(steps=10)", model, ThreatModel("linf", 0.1))
         with pytest.raises(UserError, match="no version 'fast'"):
             plan("autoattack(version='fast')", model, ThreatModel("linf", 0.1))
