@@ -7,7 +7,7 @@
 A row is a (model, norm, attack): the sizes of what it found for the first 100 images that the model gets right, judged
 by `bench.judge` outside the attack (infinite where nothing lawful was found), its passes and its time. Rows are stored
 one by one, so that an interrupted run goes on where it stopped. Peers run as they are installed; needs $BENCH_DATA and
-$BENCH_MODELS. About two hours on one core.
+$BENCH_MODELS. About an hour and a half on one core.
 """
 
 from __future__ import annotations
