@@ -88,7 +88,7 @@ def ascend(
         if schedule.momentum:
             velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
             gradient = velocity
-        z = ball.project(z + norms.per_example(step_size, z) * norms.steepest(gradient, ball.norm))
+        z = ball.step(z, norms.steepest(gradient, ball.norm), step_size)
     if not schedule.stop:
         found.x_adv[place] = z
         return found

@@ -24,13 +24,15 @@ def farthest(x: Tensor, norm: Norm) -> Tensor:
 
 def unit(gradient: Tensor, keys: Tensor, step: int) -> Tensor:
     """Gradients (N, C, H, W) at length 1 in l2; where one is exactly zero, a random direction drawn by key (N,)."""
-    direction = norms.steepest(gradient, "l2")
-    flat = gradient.flatten(1).abs().amax(1) == 0
-    at = active.places(flat)
+    length = norms.size(gradient, "l2")
+    direction = gradient / norms.per_example(length.clamp_min(norms.TINY), gradient)
+    # The squares of a small gradient may all vanish: only where the length is tiny is it worth a look at every entry.
+    at = active.places(length < norms.TINY)
     if at is not None:
+        flat = gradient[at].flatten(1).abs().amax(1) == 0
         draws = noise.normal(noise.fold(keys[at], step), gradient.shape[1:])
         drawn = norms.steepest(draws.to(gradient.dtype), "l2")
-        direction[at] = torch.where(norms.per_example(flat[at], drawn), drawn, direction[at])
+        direction[at] = torch.where(norms.per_example(flat, drawn), drawn, direction[at])
     return direction
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ def _signed(value: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _FIRST = _signed(0xBF58476D1CE4E5B9)
 _SECOND = _signed(0x94D049BB133111EB)
+_CACHEFUL = 2**14
 
 
 def _shift(value: Tensor, bits: int) -> Tensor:
@@ -48,26 +49,40 @@ def fold(keys: Tensor, counter: int | Tensor) -> Tensor:
     return _mix(keys + (step.long() + 1) * _GOLDEN)
 
 
-def _bits(keys: Tensor, shape: Sequence[int]) -> Tensor:
+def _drawn(keys: Tensor, shape: Sequence[int], draw: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What `draw` makes of keys (n,) and places (P,), a row an image, as (N, *shape); on a CPU a cacheful at a time."""
     places = torch.arange(1, math.prod(shape) + 1, device=keys.device) * _GOLDEN
-    return _mix(keys[:, None] + places).view(len(keys), *shape)
+    rows = max(_CACHEFUL // max(len(places), 1), 1) if keys.device.type == "cpu" else max(len(keys), 1)
+    return torch.cat([draw(part, places) for part in torch.split(keys, rows)]).view(len(keys), *shape)
+
+
+def _bits(keys: Tensor, places: Tensor) -> Tensor:
+    return _mix(keys[:, None] + places)
+
+
+def _uniform(keys: Tensor, places: Tensor) -> Tensor:
+    return _shift(_bits(keys, places), 40).float() * 2.0**-24
+
+
+def _normal(keys: Tensor, places: Tensor) -> Tensor:
+    radius = 1 - _uniform(fold(keys, 0), places).double()
+    angle = _uniform(fold(keys, 1), places).double()
+    return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).float()
 
 
 def uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Uniform float32 (N, *shape) in [0, 1), 24 bits each: exact, so the same on every device."""
-    return _shift(_bits(keys, shape), 40).float() * 2.0**-24
+    return _drawn(keys, shape, _uniform)
 
 
 def signs(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Random signs -1 or 1 as float32 (N, *shape)."""
-    return (_bits(keys, shape) & 1).float() * 2 - 1
+    return _drawn(keys, shape, lambda part, places: (_bits(part, places) & 1).float() * 2 - 1)
 
 
 def normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Standard normal float32 (N, *shape), by Box and Muller (1958) in double precision."""
-    radius = 1 - uniform(fold(keys, 0), shape).double()
-    angle = uniform(fold(keys, 1), shape).double()
-    return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).float()
+    return _drawn(keys, shape, _normal)
 
 
 def integers(keys: Tensor, high: int) -> Tensor:

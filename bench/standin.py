@@ -136,14 +136,18 @@ def rounded(model: _Model) -> _Model:
 
     Its class is a subclass of the model's, so that it can be copied again.
     """
-    result = copied(model)
-    kind = type(result)
-    entries = {name: _rounding(getattr(kind, name)) for name in _ENTRIES if hasattr(kind, name)}
+    return rounding(copied(model))
+
+
+def rounding(model: _Model) -> _Model:
+    """The model itself under a second face, which shares its weights and computes as `rounded` does."""
+    result, kind = copy.copy(model), type(model)
+    entries = {name: _in_bfloat16(getattr(kind, name)) for name in _ENTRIES if hasattr(kind, name)}
     result.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **entries})
     return result
 
 
-def _rounding(method: Callable[..., Any]) -> Callable[..., Any]:
+def _in_bfloat16(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: nn.Module, x: Tensor) -> Any:
         with torch.autocast(x.device.type, torch.bfloat16):
             result = method(self, x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,14 +24,18 @@ MakeOptimizer = Callable[..., Optimizer]
 class Trainee:
     """What a defense trains: the model, the modules and optimisers of its own, and where training stands.
 
-    All of it is saved at each epoch, so that a resumed run goes on bit for bit.
+    All of it is saved at each epoch, so that a resumed run goes on bit for bit. `face` is what losses call: the model,
+    or the same weights computing in bfloat16 (outputs, and so every loss, stay float32).
     """
 
     model: nn.Module
     modules: nn.ModuleDict
     optimizers: dict[str, Optimizer]
     epoch: int = 0
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    face: Any = None
+
+    def __post_init__(self) -> None:
+        self.face = self.model if self.face is None else self.face
 
     def descend(self, loss: Tensor) -> None:
         """One step of every optimiser on the gradient of a scalar loss."""
@@ -81,8 +85,7 @@ class Defense:
 
     def step(self, trainee: Trainee, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Update on one batch and return its loss, detached."""
-        with trainee.autocast():
-            loss = self.loss(trainee.model, x, y, keys)
+        loss = self.loss(trainee.face, x, y, keys)
         trainee.descend(loss)
         return loss.detach()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +10,7 @@ from torch import nn
 from bench import noise, passes
 from bench.data.loading import load
 from bench.models.factory import build
+from bench.standin import rounding
 from bench.types import ImageSet, UserError
 from defenses.defense import Trainee
 from defenses.optimise import optimizer_maker
@@ -99,6 +98,9 @@ def trainee_of(recipe: Recipe, data: ImageSet) -> Trainee:
         raise UserError(f"{recipe.defense_name} needs a model with {', '.join(lacking)}: set model.args.head")
     modules = recipe.defense.modules(model).to(device)
     optimizers = recipe.defense.optimizers(model, modules, optimizer_maker(recipe.train))
-    half = recipe.train.mixed_precision == "auto" and device.type == "cuda"
-    autocast = partial(torch.autocast, "cuda", torch.bfloat16) if half else nullcontext
-    return Trainee(model, modules, optimizers, autocast=autocast)
+    wanted = recipe.train.mixed_precision
+    if wanted == "on" or (wanted == "auto" and device.type == "cuda"):
+        # In place: the optimisers hold these weights. Bfloat16 kernels like the channels innermost.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Trainee(model, modules, optimizers, face=rounding(model))
+    return Trainee(model, modules, optimizers)

@@ -43,7 +43,7 @@ class TrainPart:
 
     `decay_on` kernels leaves biases and normalisation out of weight decay. `warmup` epochs rise linearly from zero.
     `keep` best takes the epoch with the best held-out PGD accuracy (clean accuracy for a defense without a threat
-    model). `store` is the precision of the written weights. `mixed_precision` auto is bfloat16 on CUDA only.
+    model). `store` is the precision of the written weights. `mixed_precision` computes in bfloat16: auto on CUDA only.
     """
 
     epochs: int
@@ -60,7 +60,7 @@ class TrainPart:
     seed: int = 0
     keep: Literal["best", "last"] = "last"
     store: Literal["float32", "float16"] = "float32"
-    mixed_precision: Literal["auto", "off"] = "auto"
+    mixed_precision: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"
 
 

@@ -81,8 +81,8 @@ def _epoch(recipe: Recipe, trainee: Trainee, progress: Progress, data: ImageSet,
     began, number = time.monotonic(), progress.epochs
     trainee.epoch = number
     torch.manual_seed(_seed(recipe.train.seed, number))
-    trainee.model.train()
-    trainee.modules.train()
+    for module in (trainee.model, trainee.face, trainee.modules):
+        module.train()
     total = torch.zeros((), dtype=torch.float64, device=data.images.device)
     batches = list(_batches(recipe, data, number))
     for place, rows in enumerate(batches):

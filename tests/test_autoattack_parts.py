@@ -99,7 +99,7 @@ def test_squares_shrink_when_the_paper_says() -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_step_to_a_plane_is_the_smallest_one_inside_the_box(norm: Norm) -> None:
-    z, slope = images(60, SHAPE, 0, 1), images(60, SHAPE, -1, 1, seed=2)
+    z, slope = images(60, SHAPE, 0, 1).double(), images(60, SHAPE, -1, 1, seed=2).double()
     slope[:, :, 0] = 0
     gap = images(60, (), -3, 3, seed=3)
     step = onto_plane(z, slope, gap, norm)

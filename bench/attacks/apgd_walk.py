@@ -66,10 +66,13 @@ class Halving:
 
     def move(self, walk: Walk, step: int) -> Tensor:
         """See `Gait`: a projected step, then a quarter of the step before mixed in and a second projection."""
-        z, project = walk.z, walk.ball.project
-        stride = norms.per_example(self.step_size.to(z.dtype), z) * norms.steepest(walk.gradient, walk.ball.norm)
-        ahead = project(z + stride)
-        return project(z + _MOMENTUM * (ahead - z) + (1 - _MOMENTUM) * (z - walk.before)) if step else ahead
+        z, ball = walk.z, walk.ball
+        ahead = ball.step(z, norms.steepest(walk.gradient, ball.norm), self.step_size.to(z.dtype))
+        if not step:
+            return ahead
+        # z + m (ahead - z) + (1 - m) (z - before), gathered into the buffer of `ahead`.
+        mixed = ahead.mul_(_MOMENTUM).add_(z, alpha=2 - 2 * _MOMENTUM).sub_(walk.before, alpha=1 - _MOMENTUM)
+        return ball.project(mixed)
 
     def review(self, walk: Walk, values: Tensor, step: int) -> Tensor | None:
         """See `Gait`."""

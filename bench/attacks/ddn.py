@@ -61,7 +61,7 @@ class DDN:
     def image(self, x: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
         """The image (N, C, H, W) in [0, 1] at `radius` (N,) from x along delta, on the grid of `levels` if any."""
         scale = radius / norms.size(delta, "l2").clamp_min(1e-12)
-        z = (x + delta * norms.per_example(scale, delta)).clamp(0, 1)
+        z = torch.addcmul(x, delta, norms.per_example(scale, delta)).clamp_(0, 1)
         return z if self.levels is None else (z * (self.levels - 1)).round() / (self.levels - 1)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class DDN:
             found.record_smaller(rows, z, fooled, norms.size(delta, "l2"))
             radius = torch.where(fooled, radius * (1 - self.gamma), radius * (1 + self.gamma)).minimum(farthest)
             length = boundary.cosine(self.step_size, _LAST_STEP, step, self.steps)
-            delta += length * boundary.unit(gradient, keys, step)
+            delta.add_(boundary.unit(gradient, keys, step), alpha=length)
             z = self.image(x, delta, radius)
         fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, "l2"))

@@ -76,8 +76,8 @@ class FMN:
             reach = size + margin.abs() / norms.size(gradient, _DUAL[norm]).clamp_min(1e-12)
             wider = torch.where(found.size.isinf(), reach, radius) * (1 + gamma)
             radius = torch.where(fooled, (radius * (1 - gamma)).minimum(found.size), wider).minimum(farthest)
-            delta += self.move(norm, boundary.unit(gradient, keys, step), radius) * length
-            z = (x + self.project(delta, norm, radius, found.size.isinf())).clamp(0, 1)
+            delta.add_(self.move(norm, boundary.unit(gradient, keys, step), radius), alpha=length)
+            z = self.project(delta, norm, radius, found.size.isinf()).add_(x).clamp_(0, 1)
         fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
         boundary.toward_clean(model, x, y, found, norm, self.refine)

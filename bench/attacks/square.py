@@ -60,14 +60,15 @@ class Square:
     def search(self, model: Any, ball: Ball, y: Tensor, keys: Tensor, rows: Tensor, found: active.Found) -> None:
         """One search for images at places `rows` (n,) of the batch; they leave when they are fooled."""
         start, propose = (_stripes, _repaint) if ball.norm == "linf" else (_tiles, _exchange)
-        z, score = ball.x, torch.full((len(y),), -torch.inf, dtype=ball.x.dtype, device=y.device)
+        z, score = ball.x.clone(), torch.full((len(y),), -torch.inf, dtype=ball.x.dtype, device=y.device)
         for query in range(self.queries + 1):
             if not len(rows):
                 return
             draws = noise.fold(keys, query)
             side = self.side(query, ball.norm, *z.shape[2:])
-            z_new = propose(ball, z, draws, side) if query else start(ball, draws)
-            changed = (z_new != z).flatten(1).any(1)
+            z_new, changed = (
+                propose(ball, z, draws, side) if query else (start(ball, draws), torch.ones_like(y, dtype=torch.bool))
+            )
             asked = active.places(changed)
             if asked is None:
                 continue
@@ -75,8 +76,10 @@ class Square:
             margin, fooled = torch.full_like(score, -torch.inf), torch.zeros_like(changed)
             margin[asked], fooled[asked] = losses.margin(logits, y[asked]), active.wrong(logits, y[asked])
             better = changed & (margin > score)
-            score = torch.where(better, margin, score)
-            z = torch.where(norms.per_example(better, z), z_new, z)
+            at = active.places(better)
+            if at is not None:
+                score[at] = torch.where(better[at], margin[at], score[at])
+                z[at] = torch.where(norms.per_example(better[at], z), z_new[at], z[at])
             found.record(rows, z_new, changed & fooled)
             left = active.remaining(found.stands(rows), query)
             if left is not None:
@@ -101,21 +104,25 @@ def _signs(draws: Tensor) -> Tensor:
 def _stripes(ball: Ball, keys: Tensor) -> Tensor:
     """linf: every column of every channel at one end of its range."""
     channels, _, width = ball.x.shape[1:]
-    return _at_ends(ball, noise.signs(keys, (channels, 1, width)) > 0)
+    low, high = _ends(ball)
+    return torch.where(noise.signs(keys, (channels, 1, width)) > 0, high, low)
 
 
-def _at_ends(ball: Ball, upper: Tensor) -> Tensor:
-    low, high = norms.linf_box(ball.x, ball.eps) if ball.bounds is None else ball.bounds
-    return torch.where(upper, high, low)
+def _ends(ball: Ball) -> tuple[Tensor, Tensor]:
+    return norms.linf_box(ball.x, ball.eps) if ball.bounds is None else ball.bounds
 
 
-def _repaint(ball: Ball, z: Tensor, keys: Tensor, side: int) -> Tensor:
-    """linf: a window of each channel at one end of its range, which is where a step of 2 eps and a projection lead."""
+def _repaint(ball: Ball, z: Tensor, keys: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """linf: a window of each channel at one end of its range, which is where a step of 2 eps and a projection lead.
+
+    Tells which images (n,) that changes: only windows are looked at, which are small in most queries.
+    """
     channels, height, width = z.shape[1:]
     draws = noise.uniform(keys, (2 + channels,))
     places = window(draws[:, :2], side, height, width)[:, None].expand(-1, channels, -1)
-    ends = _at_ends(ball, (draws[:, 2:] >= 0.5)[:, :, None, None]).flatten(2)
-    return z.flatten(2).scatter(2, places, ends.gather(2, places)).view_as(z)
+    low, high, before = (image.flatten(2).gather(2, places) for image in (*_ends(ball), z))
+    values = torch.where((draws[:, 2:] >= 0.5)[:, :, None], high, low)
+    return z.flatten(2).scatter(2, places, values).view_as(z), (values != before).flatten(1).any(1)
 
 
 def _length(values: Tensor) -> Tensor:
@@ -178,8 +185,11 @@ def _tiles(ball: Ball, keys: Tensor) -> Tensor:
     return _stretched(ball, delta.flatten(2))
 
 
-def _exchange(ball: Ball, z: Tensor, keys: Tensor, side: int) -> Tensor:
-    """l2: the second of two windows gives its mass to the first, which turns toward a fresh pattern (algorithm 3)."""
+def _exchange(ball: Ball, z: Tensor, keys: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """l2: the second of two windows gives its mass to the first, which turns toward a fresh pattern (algorithm 3).
+
+    Tells which images (n,) that changes.
+    """
     channels, height, width = z.shape[1:]
     draws = noise.uniform(keys, (5 + channels,))
     first, second = (
@@ -193,4 +203,5 @@ def _exchange(ball: Ball, z: Tensor, keys: Tensor, side: int) -> Tensor:
     held = held + delta.gather(2, second).square().sum(2, keepdim=True)
     new = _patterns(draws[:, 4] < 0.5, _signs(draws[:, 5:]), side, z) + old / _length(old).clamp_min(_TINY)
     new = new * ((held + unused[:, None, None]).sqrt() / _length(new).clamp_min(_TINY))
-    return _stretched(ball, delta.scatter(2, second, 0).scatter(2, first, new))
+    z_new = _stretched(ball, delta.scatter(2, second, 0).scatter(2, first, new))
+    return z_new, (z_new != z).flatten(1).any(1)
