@@ -35,16 +35,34 @@ lint: $(READY)
 
 # Everything under results/ that needs no download: a run of each digits model, its tables and the baseline of CI.
 DIGITS := natural_digits madry_digits trades_digits mmc_digits mat_digits_plain mat_digits_so mat_digits_bibo mat_digits
-.PHONY: results $(DIGITS:%=results/runs/%)
+.PHONY: results tables $(DIGITS:%=results/runs/%) $(DIGITS:%=results/runs/%-probes) $(DIGITS:%=results/runs/%-sweep)
 
-results: $(DIGITS:%=results/runs/%)
-	$(BIN)/bench table mat/4 --runs results/runs
+results: $(DIGITS:%=results/runs/%) $(DIGITS:%=results/runs/%-probes) $(DIGITS:%=results/runs/%-sweep)
+	$(MAKE) tables
 	$(BIN)/bench check --baseline results/baseline.csv $(DIGITS:%=--add results/runs/%)
 
 $(DIGITS:%=results/runs/%): $(READY)
 	rm -rf $@
 	$(BIN)/bench run --model $(@F) --attacks noise,fgsm,pgd,multi_targeted,ddn,adaptive --out $@
 	gzip -n -9 $@/verdicts.csv
+
+# The images themselves are too large to keep: what probes saw in them stays.
+COMMA := ,
+$(DIGITS:%=results/runs/%-probes): $(READY)
+	rm -rf $@
+	$(BIN)/bench run --model $(@F:-probes=) --attacks pgd,ddn --save-adversarial --out $@
+	$(BIN)/bench probe $@ --probes match_rate,embedding,gradients,rescaled$(if $(filter mat_% mmc_%,$(@F)),$(COMMA)cosine)
+	rm $@/adversarial.npz
+	gzip -n -9 $@/verdicts.csv
+
+$(DIGITS:%=results/runs/%-sweep): $(READY)
+	rm -rf $@
+	$(BIN)/bench sweep-eps --model $(@F:-sweep=) --attack pgd,margin --out $@
+	gzip -n -9 $@/verdicts.csv
+
+# Every table, curve, figure and page under results/ from the stored runs: the same runs give the same bytes.
+tables: $(READY)
+	$(BIN)/bench publish --runs results/runs --out results
 
 # Our attacks beside other libraries' and beside their own bare passes. SPEED=--missing goes on, --quick takes a minute.
 .PHONY: bench-speed

@@ -1,4 +1,7 @@
-"""The command line: parses, calls, prints. Results on stdout; progress and faults on stderr."""
+"""The command line: parses, calls, prints. Results on stdout; progress and faults on stderr.
+
+The commands that read stored runs are in `bench.commands`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 import click
 
+from bench import commands
 from bench.types import UserError
 
 # Before torch is imported: threads that spin while they wait bring a busy machine to a crawl.
@@ -24,6 +28,10 @@ _FAULT = 2
 @click.version_option(package_name="bench")
 def main() -> None:
     """Measure the robustness of image classifiers: attack, re-judge, tabulate."""
+
+
+for _command in commands.ALL:
+    main.add_command(_command)
 
 
 def entry() -> None:
@@ -51,7 +59,7 @@ def _fail(text: str) -> None:
     sys.exit(_FAULT)
 
 
-def _command() -> str:
+def _typed() -> str:
     return shlex.join(["bench", *sys.argv[1:]])
 
 
@@ -103,7 +111,7 @@ def _request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
         eps=eps,
         batch_size=_batch_size(options["batch_size"]),
         save_adversarial=options.get("save_adversarial", False),
-        command=_command(),
+        command=_typed(),
     )
 
 
@@ -144,21 +152,6 @@ def sweep_eps(**options: Any) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, required=True)
-@click.option("--runs", multiple=True, type=click.Path(path_type=Path), help="Folders of runs, or folders of such.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/tables"), show_default=True)
-def table(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
-    """A paper's table, measured beside published, as CSV and LaTeX: bench table mat/4."""
-    from bench import session
-
-    # --runs A B: the shell hands the second folder over as another name.
-    folders = [*runs, *(Path(name) for name in names if runs and Path(name).is_dir())]
-    for name in names:
-        if Path(name) not in folders:
-            click.echo(session.paper_table(name, folders or [Path("results/runs")], out))
-
-
-@main.command()
 @click.option("--baseline", type=click.Path(path_type=Path), default=Path("results/baseline.csv"), show_default=True)
 @click.option("--model", "models", multiple=True, help="Check these models alone.")
 @click.option("--allow-rise", is_flag=True, help="Accept a model that got stronger.")
@@ -182,45 +175,13 @@ def check(**options: Any) -> int:
     return report.exit_code
 
 
-@main.command()
-@click.argument("run_a", type=click.Path(path_type=Path))
-@click.argument("run_b", type=click.Path(path_type=Path))
-def compare(run_a: Path, run_b: Path) -> None:
-    """Two runs on the same images, paired example by example."""
-    from bench import regress, store
-    from bench.tables import render
-
-    click.echo(f"images robust in both, only in a = {run_a}, only in b = {run_b}, in neither; exact two-sided p\n")
-    click.echo(render.console(regress.compare_runs(store.load(run_a), store.load(run_b))))
-
-
-@main.command()
-@click.argument("directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--model", help="Judge with this model in place of the recorded one.")
-def verify(directory: Path, model: str | None) -> int:
-    """Judge a run's stored adversarial examples again, without attacking."""
-    from bench import session
-
-    agrees, text = session.verify(directory, model)
-    click.echo(text)
-    return 0 if agrees else 1
-
-
-@main.command()
-@click.argument("directory", metavar="RUN", type=click.Path(path_type=Path))
-def audit(directory: Path) -> None:
-    """Signs that an attack, not the model, is what failed; each names what to run next."""
-    from bench import audit as auditing
-    from bench import store
-
-    click.echo(auditing.report(store.load(directory)))
-
-
 @main.command("list")
-@click.argument("kind", type=click.Choice(["models", "attacks", "data", "tables", "defenses"]))
+@click.argument(
+    "kind", type=click.Choice(["models", "attacks", "data", "probes", "tables", "figures", "pages", "defenses"])
+)
 @click.option("--peers", is_flag=True, help="The attacks of other libraries, with what is known against them.")
 def list_(kind: str, peers: bool) -> None:
-    """What there is: models, attacks, data, tables or defenses."""
+    """What there is: models, attacks, data, probes, tables, figures, pages or defenses."""
     from bench import session
 
     click.echo(session.catalogue(kind, peers))

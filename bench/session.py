@@ -6,7 +6,6 @@ import datetime
 import inspect
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +21,7 @@ from bench.figures import curves
 from bench.plan import settable
 from bench.request import Request, subject
 from bench.run import Prepared, execute, prepare
-from bench.tables import render, run_table
+from bench.tables import run_table
 from bench.types import UserError
 
 
@@ -117,19 +116,6 @@ def sweep(request: Request, out: Path | None, resume: bool) -> str:
     return f"{run_table.sweep_console(made)}{_warnings(made)}\n\n{directory}"
 
 
-def paper_table(name: str, places: Sequence[Path], out: Path) -> str:
-    """One paper's table from stored runs, as CSV and LaTeX in `out`."""
-    from bench.tables import published
-
-    make = registry.tables[name]
-    found = [path.parent for place in places for path in sorted(place.rglob("run.json"))]
-    if not found:
-        raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    table = make([store.load(place) for place in found], published.load())
-    render.write(out, name.replace("/", "-"), table, inspect.getdoc(make) or name)
-    return f"{render.console(table)}\n\n{out / name.replace('/', '-')}.csv"
-
-
 def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     """Judge stored adversarial examples again; whether every verdict stands, and a line that says so.
 
@@ -172,7 +158,7 @@ def catalogue(kind: str, peers: bool = False) -> str:
         lines = [f"{name:10} {', '.join(thing.splits)}" for name, thing in registry.datasets.items()]
         lines.append("folder:PATH a folder of images, one directory a class")
     else:
-        chosen = registry.tables if kind == "tables" else registry.defenses
+        chosen: registry.Registry[Any] = getattr(registry, kind)
         lines = [f"{name:14} {_first_line(thing)}" for name, thing in chosen.items()]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -59,9 +59,12 @@ def parse_eps_grid(written: str) -> list[tuple[float, str]]:
     return [(float(value), str(value) if "/" in written else f"{float(value):.6g}") for value in grid]
 
 
+_EXAMPLES = {"attack": "pgd(steps=100),cw", "probe": "match_rate(limit=2000),cosine"}
+
+
 @dataclass(frozen=True)
 class AttackSpec:
-    """One entry of `--attacks`: a name and the fields that the user set."""
+    """One entry of `--attacks` or `--probes`: a name and the fields that the user set."""
 
     name: str
     fields: tuple[tuple[str, Any], ...] = ()
@@ -71,7 +74,7 @@ class AttackSpec:
         return f"{self.name}({inside})" if inside else self.name
 
 
-def _split(written: str) -> list[str]:
+def _split(written: str, kind: str) -> list[str]:
     parts, depth, current = [], 0, ""
     for letter in written:
         depth += (letter in "([") - (letter in ")]")
@@ -81,13 +84,13 @@ def _split(written: str) -> list[str]:
         else:
             current += letter
     if depth:
-        raise UserError(f"attacks {written!r}: brackets do not match: write them as pgd(steps=100),cw")
+        raise UserError(f"{kind}s {written!r}: brackets do not match: write them as {_EXAMPLES[kind]}")
     return [part.strip() for part in [*parts, current]]
 
 
-def _literal(node: ast.expr, spec: str) -> Any:
+def _literal(node: ast.expr, spec: str, kind: str) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        top, bottom = _literal(node.left, spec), _literal(node.right, spec)
+        top, bottom = _literal(node.left, spec, kind), _literal(node.right, spec, kind)
         if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom:
             return top / bottom
     try:
@@ -95,31 +98,32 @@ def _literal(node: ast.expr, spec: str) -> Any:
         value = tuple(value) if isinstance(value, list) else value
         hash(value)
     except (ValueError, TypeError, SyntaxError):
-        raise UserError(f"attack {spec!r}: only literal arguments are read: write pgd(steps=100)") from None
+        example = _EXAMPLES[kind].partition(",")[0]
+        raise UserError(f"{kind} {spec!r}: only literal arguments are read: write {example}") from None
     return value
 
 
-def parse_attacks(written: str) -> list[AttackSpec]:
-    """Read "pgd(steps=100),cw,foolbox:NAME(a=1)" into specs, in order.
+def parse_attacks(written: str, kind: str = "attack") -> list[AttackSpec]:
+    """Read "pgd(steps=100),cw,foolbox:NAME(a=1)" into specs, in order; `kind` "probe" reads `--probes`.
 
     Fractions such as 2/255 are literals; a list is read as a tuple.
 
     Raises:
         UserError: nothing is named, one is named twice, or an entry is not `name` or `name(field=literal, ...)`.
     """
-    specs = [_parse_attack(part) for part in _split(written)] if written.strip() else []
+    specs = [_parse_attack(part, kind) for part in _split(written, kind)] if written.strip() else []
     if not specs:
-        raise UserError("--attacks is empty: name at least one, as in pgd,cw (bench list attacks)")
+        raise UserError(f"--{kind}s is empty: name at least one, as in {_EXAMPLES[kind]} (bench list {kind}s)")
     for spec in specs:
         if specs.count(spec) > 1:
-            raise UserError(f"attack {str(spec)!r} is named twice: name it once")
+            raise UserError(f"{kind} {str(spec)!r} is named twice: name it once")
     return specs
 
 
-def _parse_attack(part: str) -> AttackSpec:
+def _parse_attack(part: str, kind: str) -> AttackSpec:
     name, bracket, rest = part.partition("(")
     name = name.strip()
-    wrong = UserError(f"attack {part!r} is not name or name(field=value): write pgd or pgd(steps=100)")
+    wrong = UserError(f"{kind} {part!r} is not name or name(field=value): write them as {_EXAMPLES[kind]}")
     if not name or (bracket and not rest.endswith(")")):
         raise wrong
     if not bracket:
@@ -133,4 +137,4 @@ def _parse_attack(part: str) -> AttackSpec:
     names = [word.arg for word in call.keywords]
     if None in names or len(set(names)) < len(names):
         raise wrong
-    return AttackSpec(name, tuple((str(word.arg), _literal(word.value, part)) for word in call.keywords))
+    return AttackSpec(name, tuple((str(word.arg), _literal(word.value, part, kind)) for word in call.keywords))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -29,6 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench import passes
 from bench.files import one_line
+from bench.models.precision import in_bfloat16
 from bench.types import UserError
 
 Dtype = Literal["float32", "tf32", "bf16"]
@@ -37,7 +38,6 @@ DTYPES: tuple[Dtype, ...] = ("float32", "tf32", "bf16")
 _Model = TypeVar("_Model", bound=nn.Module)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_ENTRIES = ("__call__", "forward", "features", "classify")
 _AGREES = 1e-4
 
 
@@ -136,24 +136,7 @@ def rounded(model: _Model) -> _Model:
 
     Its class is a subclass of the model's, so that it can be copied again.
     """
-    return rounding(copied(model))
-
-
-def rounding(model: _Model) -> _Model:
-    """The model itself under a second face, which shares its weights and computes as `rounded` does."""
-    result, kind = copy.copy(model), type(model)
-    entries = {name: _in_bfloat16(getattr(kind, name)) for name in _ENTRIES if hasattr(kind, name)}
-    result.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **entries})
-    return result
-
-
-def _in_bfloat16(method: Callable[..., Any]) -> Callable[..., Any]:
-    def call(self: nn.Module, x: Tensor) -> Any:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            result = method(self, x)
-        return result.float() if isinstance(result, Tensor) else result
-
-    return call
+    return in_bfloat16(copied(model))
 
 
 class _Tracer(fx.Tracer):

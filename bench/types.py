@@ -16,6 +16,9 @@ NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 NOT_FINITE = -1
 """`adv_pred` of a row whose search or judgement met NaN or infinity: no evidence of robustness."""
 
+CLEAN = "clean"
+"""What stands in the column `attack` of a probe's table for the clean images."""
+
 
 class UserError(Exception):
     """A fault that the caller can mend; its text is one line: thing, fault, remedy."""

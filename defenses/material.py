@@ -10,7 +10,7 @@ from torch import nn
 from bench import noise, passes
 from bench.data.loading import load
 from bench.models.factory import build
-from bench.standin import rounding
+from bench.models.precision import in_bfloat16
 from bench.types import ImageSet, UserError
 from defenses.defense import Trainee
 from defenses.optimise import optimizer_maker
@@ -102,5 +102,5 @@ def trainee_of(recipe: Recipe, data: ImageSet) -> Trainee:
     if wanted == "on" or (wanted == "auto" and device.type == "cuda"):
         # In place: the optimisers hold these weights. Bfloat16 kernels like the channels innermost.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Trainee(model, modules, optimizers, face=rounding(model))
+        return Trainee(model, modules, optimizers, face=in_bfloat16(model))
     return Trainee(model, modules, optimizers)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bench import files, measures, registry, store
-from bench.tables import mat, published, render, run_table
+from bench.tables import captions, mat, published, render, run_table, systems
 from bench.types import Norm, UserError, Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +72,9 @@ def made() -> dict[str, str]:
         "table.md": render.markdown(measures.summary(RUN), asked),
         "table.txt": run_table.console(RUN) + "\n",
         "mat-4.csv": render.csv(table_4),
-        "mat-4.tex": render.latex(table_4, "MAT, table 4: measured beside published, in percent."),
+        "mat-4.tex": render.latex(
+            table_4.drop(columns=captions.stated(table_4)), captions.caption("MAT, table 4.", table_4, {EPS: "8/255"})
+        ),
     }
 
 
@@ -135,17 +137,22 @@ def test_a_caption_says_what_is_doubtful() -> None:
 def test_paper_tables_are_found_by_name() -> None:
     assert registry.tables["mat/4"] is mat.table_4
     table = mat.table_4([], published.load())
-    assert list(table.columns[-3:]) == ["pgd_accuracy_published", "adaptive_accuracy", "adaptive_accuracy_published"]
+    assert [name for name in table if name.endswith("published")] == [
+        "pgd_accuracy_published",
+        "adaptive_accuracy_published",
+    ]
     assert len(table) == 10 and table["pgd_accuracy"].isna().all()
 
 
 def test_rows_of_mat_table_4() -> None:
     def variant(**record: object) -> tuple[str, str, str]:
-        return mat.parts(record)
+        return systems.parts(record)
 
     assert variant(defense="mat", model="mat-bibo") == ("MAT", "X", "O")
     assert variant(defense="mat", model="m", trained_with={"mat": {"alpha": 1, "beta": 0}}) == ("MAT", "O", "X")
     assert variant(defense="trades", model="m") == ("TRADES", "-", "O")
+    assert variant(defense="madry", model="mat") == ("AT", "-", "-")
+    assert variant(model="my-natural-net") == ("Natural", "-", "-")
     table = mat.table_4(MAT_RUNS, published.load())
     line = table[table["model"] == "cifar10-mat-so"].iloc[0]
     assert line[["data", "so", "bibo"]].tolist() == ["CIFAR10", "O", "X"]

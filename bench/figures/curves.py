@@ -20,7 +20,7 @@ from bench.tables.run_table import protocol
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)))
-_NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 _APART = 0.014
 _PANEL = (4.6, 3.6)
 _LEGEND = 2.1
@@ -37,7 +37,7 @@ class _Axis:
     @property
     def label(self) -> str:
         unit = " (units of 1/255)" if self.unit == 255 else " (images in [0, 1])"
-        return f"perturbation size ε in {_NORMS[self.norm]}{unit}"
+        return f"perturbation size ε in {NORMS[self.norm]}{unit}"
 
 
 def draw(run: Run) -> Figure:
@@ -71,9 +71,18 @@ def write(run: Run, path: Path) -> None:
     Raises:
         UserError: the disk is full or the place cannot be written.
     """
+    save(draw(run), path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, whole or not at all.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
     content = io.BytesIO()
     # Without the software's name, equal figures are equal files.
-    draw(run).savefig(content, format="png", metadata={"Software": None})
+    figure.savefig(content, format="png", metadata={"Software": None})
     write_atomically(path, content.getvalue())
 
 
@@ -88,7 +97,7 @@ def _style(place: int) -> dict[str, Any]:
 def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
     norm = outcomes[0].norm
     asked = measures.budgets(run.record) if norm == run.record.get("norm") else {}
-    unit = 255.0 if asked and all(_in_255ths(written) for written in asked.values()) else 1.0
+    unit = 255.0 if asked and all(in_255ths(written) for written in asked.values()) else 1.0
     bounds = [one.eps for one in outcomes if one.eps is not None]
     if len(set(bounds)) > 1:
         return _Axis(norm, max(bounds), unit)
@@ -98,7 +107,8 @@ def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
     return _Axis(norm, max(1.5 * max(bounds, default=0.0), 0.0 if bounds else 1.05 * reach) or 1.0, unit)
 
 
-def _in_255ths(written: str) -> bool:
+def in_255ths(written: str) -> bool:
+    """Whether an eps was written over 255."""
     return written.endswith("/255") or written in ("0", "0.0")
 
 

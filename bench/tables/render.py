@@ -27,9 +27,20 @@ _HEADINGS = {
     "median_size": "median size",
     "seconds": "time (s)",
     "pgd_accuracy": "PGD %",
-    "pgd_accuracy_published": "PGD % published",
     "so": "SO",
     "bibo": "BIBO",
+    **{f"pgd{k}_{mode}_accuracy": f"PGD-{k} {mode} %" for k in (10, 50) for mode in ("targeted", "untargeted")},
+    **{f"cw_{part}": f"C&W {part.replace('_', ' ')}" for part in ("n", "steps", "mean_size", "median_size")},
+    **{f"ddn_{part}": f"DDN {part.replace('_', ' ')}" for part in ("n", "steps", "mean_size", "median_size")},
+    "cw_success_rate": "C&W success %",
+    "ddn_success_rate": "DDN success %",
+    "match_rate": "match %",
+    "pgd_steps": "PGD steps",
+    "pgd_cosine_mean": "PGD cosine",
+    "pgd_cosine_std": "PGD std",
+    "clean_cosine_mean": "clean cosine",
+    "clean_cosine_std": "clean std",
+    "pgd_broken_cosine_mean": "PGD cosine, broken",
 }
 _SPARED = ("mean_size", "forwards", "backwards")
 _LATEX = {
@@ -66,12 +77,15 @@ def heading(name: str) -> str:
     """The heading of a column."""
     if name in _HEADINGS:
         return _HEADINGS[name]
+    stem, _, kind = name.rpartition("_")
+    if stem and kind in ("published", "low", "high"):
+        return f"{heading(stem)} {kind}"
     return name.replace("_accuracy", " %").replace("_", " ")
 
 
 def is_fraction(name: str) -> bool:
     """Whether a column holds fractions, which are shown as percents."""
-    return "accuracy" in name or name.endswith("_rate") or name.startswith("ci_")
+    return "accuracy" in name or "_rate" in name or name.startswith("ci_")
 
 
 def latex_escaped(text: str) -> str:
@@ -112,7 +126,7 @@ def markdown(table: pd.DataFrame, written: Mapping[float, str] | None = None) ->
 
 def console(table: pd.DataFrame, written: Mapping[float, str] | None = None) -> str:
     """A narrow text table: without costs and mean sizes, and without a model and data that never change."""
-    once = [name for name in ("model", "data") if name in table and table[name].nunique() < 2]
+    once = [name for name in ("model", "data") if name in table and table[name].nunique(dropna=False) < 2]
     table = table.drop(columns=[*once, *_SPARED], errors="ignore")
     shown = readable(table, written)
     columns = [[str(name), *shown[name]] for name in shown]

@@ -1,0 +1,126 @@
+"""The commands that read stored runs: probe, table, figure, page, publish, compare, verify, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_PATH = click.Path(path_type=Path)
+_RUNS = Path("results/runs")
+
+
+def _viewing(out: Path, kind: str) -> Callable[[Any], Any]:
+    """The arguments of the commands that make papers' views: names, --runs, --out."""
+
+    def decorate(command: Any) -> Any:
+        command = click.option("--out", type=_PATH, default=out, show_default=True)(command)
+        help_ = "Folders of runs, or folders of such; by default results/runs."
+        command = click.option("--runs", multiple=True, type=_PATH, help=help_)(command)
+        return click.argument("names", nargs=-1, required=True, metavar=f"{kind}...")(command)
+
+    return decorate
+
+
+def _sorted_out(names: tuple[str, ...], runs: tuple[Path, ...]) -> tuple[list[str], list[Path]]:
+    # --runs A B: the shell hands the second folder over as another name.
+    folders = [*runs, *(Path(name) for name in names if runs and Path(name).is_dir())]
+    return [name for name in names if Path(name) not in folders], folders or [_RUNS]
+
+
+@click.command()
+@_viewing(Path("results/tables"), "TABLE")
+def table(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
+    """A paper's table, measured beside published, as CSV and LaTeX: bench table mat/4, or all."""
+    from bench import publish, registry
+
+    wanted, folders = _sorted_out(names, runs)
+    known, stored = publish.names(registry.tables, wanted), publish.load(folders)
+    for name in known:
+        click.echo(publish.table(name, stored, out))
+
+
+@click.command()
+@_viewing(Path("results/figures"), "FIGURE")
+def figure(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
+    """A paper's figure from stored runs, as PNG: bench figure mat/1, or all."""
+    from bench import publish, registry
+
+    wanted, folders = _sorted_out(names, runs)
+    known, stored = publish.names(registry.figures, wanted), publish.load(folders)
+    for name in known:
+        click.echo(publish.figure(name, stored, out))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--runs", multiple=True, type=_PATH, help="Folders of runs, or folders of such; by default results/runs.")
+@click.option("--out", type=_PATH, help="The file; by default results/NAME.md.")
+def page(name: str, runs: tuple[Path, ...], out: Path | None) -> None:
+    """A paper on trial, from stored runs, as Markdown: bench page mat."""
+    from bench import publish, registry
+
+    known, stored = publish.names(registry.pages, [name]), publish.load(runs or [_RUNS])
+    for one in known:
+        click.echo(publish.page(one, stored, out or Path("results") / f"{one}.md"))
+
+
+@click.command("publish")
+@click.option("--runs", multiple=True, type=_PATH, help="Folders of runs, or folders of such; by default results/runs.")
+@click.option("--out", type=_PATH, default=Path("results"), show_default=True)
+def publish_(runs: tuple[Path, ...], out: Path) -> None:
+    """Everything that stored runs hold: their own tables and curves, every paper's table, figure and page."""
+    from bench import publish
+
+    click.echo(publish.everything(runs or [_RUNS], out))
+
+
+@click.command()
+@click.argument("directory", metavar="RUN", type=_PATH)
+@click.option("--probes", required=True, help='As in "cosine,match_rate(limit=2000)" (bench list probes).')
+@click.option("--out", type=_PATH, help="Folder whose probes/ they go to; by default the run's.")
+@click.option("--device", default="auto", show_default=True)
+def probe(directory: Path, probes: str, out: Path | None, device: str) -> None:
+    """Look at a model through a run's clean and stored adversarial images; writes RUN/probes/NAME.csv."""
+    from bench import probing
+
+    click.echo(probing.probe(directory, probes, out, device))
+
+
+@click.command()
+@click.argument("run_a", type=_PATH)
+@click.argument("run_b", type=_PATH)
+def compare(run_a: Path, run_b: Path) -> None:
+    """Two runs on the same images, paired example by example."""
+    from bench import regress, store
+    from bench.tables import render
+
+    click.echo(f"images robust in both, only in a = {run_a}, only in b = {run_b}, in neither; exact two-sided p\n")
+    click.echo(render.console(regress.compare_runs(store.load(run_a), store.load(run_b))))
+
+
+@click.command()
+@click.argument("directory", metavar="RUN", type=_PATH)
+@click.option("--model", help="Judge with this model in place of the recorded one.")
+def verify(directory: Path, model: str | None) -> int:
+    """Judge a run's stored adversarial examples again, without attacking."""
+    from bench import session
+
+    agrees, text = session.verify(directory, model)
+    click.echo(text)
+    return 0 if agrees else 1
+
+
+@click.command()
+@click.argument("directory", metavar="RUN", type=_PATH)
+def audit(directory: Path) -> None:
+    """Signs that an attack, not the model, is what failed; each names what to run next."""
+    from bench import audit as auditing
+    from bench import store
+
+    click.echo(auditing.report(store.load(directory)))
+
+
+ALL = (probe, table, figure, page, publish_, compare, verify, audit)

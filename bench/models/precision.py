@@ -1,0 +1,34 @@
+"""A model that computes in half precision and answers in full."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_ENTRIES = ("__call__", "forward", "features", "classify")
+
+
+def in_bfloat16(model: _Model) -> _Model:
+    """The model under a second face, which shares its weights, computes in bfloat16 by autocast and returns float32.
+
+    So do its `features` and `classify`. Whatever is made of the outputs (a loss, a cosine near 1) keeps its digits. The
+    face's class is a subclass of the model's, so that it can be copied again.
+    """
+    result, kind = copy.copy(model), type(model)
+    entries = {name: _rounded(getattr(kind, name)) for name in _ENTRIES if hasattr(kind, name)}
+    result.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **entries})
+    return result
+
+
+def _rounded(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: nn.Module, x: Tensor) -> Any:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            result = method(self, x)
+        return result.float() if isinstance(result, Tensor) else result
+
+    return call

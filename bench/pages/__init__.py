@@ -1,0 +1,1 @@
+"""Pages: a paper on trial, told from stored runs, one file a page."""

@@ -1,0 +1,177 @@
+"""A paper's claims about robustness, each judged by one rule under PGD and under the worst attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench import limits
+from bench.dossiers import Dossier, Threat, robust
+from bench.limits import Difference
+from bench.measures import Outcome
+from bench.tables.systems import System, system
+
+NOT_RUN = "not run"
+_NEAR = 0.01
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A model under one threat: which row of the paper's tables it is, and what is stored about it."""
+
+    dossier: Dossier
+    threat: Threat
+    row: System
+
+    @property
+    def pgd(self) -> Outcome | None:
+        """PGD's outcome."""
+        found = self.dossier.pgd(self.threat)
+        return found.outcome if found else None
+
+    @property
+    def own(self) -> Outcome | None:
+        """The outcome of the paper's adaptive attack: on MAT's loss, or on TRADES'."""
+        name = {"MAT": "mat", "TRADES": "kl"}.get(self.row.defense, "")
+        found = self.dossier.under(self.threat, lambda one: one.name == name)
+        return found[0].outcome if found else None
+
+    @property
+    def worst(self) -> Outcome | None:
+        """The worst outcome, if more than PGD was run."""
+        more = self.dossier.under(self.threat, lambda one: not one.is_pgd)
+        return self.dossier.worst(self.threat) if more else None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """System `better` is more robust than system `other`; both are (defense, SO, BIBO)."""
+
+    text: str
+    better: tuple[str, str, str]
+    other: tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim: what was published, what the same attack and the worst one say of ours, the verdict."""
+
+    data: str
+    claim: str
+    published: str
+    same: str
+    worst: str
+    verdict: str
+
+
+def exhibits(found: Sequence[Dossier]) -> list[Exhibit]:
+    """Every model under every threat for which PGD was run."""
+    pairs = [(one, threat) for one in found for threat in one.threats]
+    return [Exhibit(one, threat, system(one)) for one, threat in pairs if one.pgd(threat) is not None]
+
+
+def compared(claim: Claim, data: str, shown: Sequence[Exhibit], published: Mapping[System, float]) -> Finding:
+    """Judge a claim that one system is more robust than another: models of one architecture under one threat."""
+    printed = [published.get(System(data, *row)) for row in (claim.better, claim.other)]
+    said = f"{100 * (printed[0] - printed[1]):+.2f}" if printed[0] is not None and printed[1] is not None else "–"
+    pair = _pair(claim, data, shown)
+    if pair is None:
+        return Finding(data, claim.text, said, NOT_RUN, NOT_RUN, NOT_RUN)
+    plain = difference(pair[0].pgd, pair[1].pgd)
+    full = difference(pair[0].worst, pair[1].worst)
+    return Finding(data, claim.text, said, written(plain), written(full), comparison_verdict(plain, full))
+
+
+def comparison_verdict(plain: Difference | None, full: Difference | None) -> str:
+    """The rule for a claimed gain, from the paired differences under PGD and under the worst attack.
+
+    A gain counts where chance alone is unlikely. One that PGD shows and the worst attack does not, does not survive;
+    one whose limits under the worst attack lie below PGD's survives in part.
+    """
+    if plain is None or full is None or not plain.n or not full.n:
+        return NOT_RUN
+    if full.is_gain:
+        part = plain.low > full.high
+        return f"survives in part, {points(full.value)} of {points(plain.value)}" if part else "survives"
+    if full.is_loss:
+        return "does not survive, reversed" if plain.is_gain else "reversed"
+    return "does not survive" if plain.is_gain else "not shown, by PGD either"
+
+
+def level(one: Exhibit, published: float, attack: str) -> Finding:
+    """Judge a printed accuracy under `attack`, which is "PGD" or the paper's adaptive one."""
+    same = one.pgd if attack == "PGD" else one.own
+    text = f"{one.dossier.model} under {attack}"
+    verdict = level_verdict(published, same, one.worst)
+    return Finding(one.row.data, text, f"{100 * published:.2f}", share(same), share(one.worst), verdict)
+
+
+def level_verdict(published: float, same: Outcome | None, full: Outcome | None) -> str:
+    """The rule for a printed accuracy, from ours under the same attack and under the worst one.
+
+    Reproduced: the upper limit of ours comes within a point of it. It survives if that of the worst attack does too.
+    """
+    if same is None:
+        return NOT_RUN
+    reached = [one is not None and one.numbers()["ci_high"] >= published - _NEAR for one in (same, full)]
+    if not reached[0]:
+        return f"not reproduced, {points(same.numbers()['robust_accuracy'] - published)}"
+    if full is None:
+        return f"reproduced; worst {NOT_RUN}"
+    if reached[1]:
+        return "survives"
+    return f"reproduced, does not survive, {points(full.numbers()['robust_accuracy'] - published)}"
+
+
+def difference(a: Outcome | None, b: Outcome | None) -> Difference | None:
+    """Robust accuracy of a minus that of b on the images that both have."""
+    if a is None or b is None:
+        return None
+    left, right = robust(a).align(robust(b), join="inner")
+    return limits.paired(int((left & ~right).sum()), int((~left & right).sum()), len(left))
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, signed."""
+    return f"{100 * value:+.1f} points"
+
+
+def written(found: Difference | None) -> str:
+    """A difference with its limits and p-value."""
+    if found is None or not found.n:
+        return NOT_RUN
+    p = "p < 0.0001" if found.p_value < 1e-4 else f"p = {found.p_value:.2g}"
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}, {p})"
+
+
+def share(outcome: Outcome | None) -> str:
+    """Robust accuracy in percent with its Wilson limits."""
+    if outcome is None or not len(outcome.images):
+        return NOT_RUN
+    found: dict[str, Any] = outcome.numbers()
+    middle, low, high = (f"{100 * found[key]:.1f}" for key in ("robust_accuracy", "ci_low", "ci_high"))
+    return f"{middle} ({low}–{high})"
+
+
+def table(findings: Sequence[Finding], same: str) -> pd.DataFrame:
+    """Findings as a table for reading; `same` heads the column of the attack that the paper used."""
+    rows = [(one.data, one.claim, one.published, one.same, one.worst, f"**{one.verdict}**") for one in findings]
+    return pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict"])
+
+
+def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, Exhibit] | None:
+    here = [one for one in shown if one.row.data == data]
+    pairs = [
+        (a, b)
+        for a in here
+        for b in here
+        if (a.row[1:], b.row[1:]) == (claim.better, claim.other) and a.threat == b.threat and _alike(a, b)
+    ]
+    return max(pairs, key=lambda pair: sum(len(one.worst.images) for one in pair if one.worst), default=None)
+
+
+def _alike(a: Exhibit, b: Exhibit) -> bool:
+    return all(a.dossier.record.get(key) == b.dossier.record.get(key) for key in ("arch", "split", "data_sha256"))

@@ -1,0 +1,169 @@
+"""MAT on trial: which of its numbers survive a full evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench import measures
+from bench.dossiers import AUTOATTACK, ENOUGH, GRADIENT_FREE, Dossier, dossiers, worst
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, Finding, compared, exhibits, level, share
+from bench.pages.claims import table as verdicts
+from bench.registry import pages
+from bench.store import Run
+from bench.tables.render import markdown
+from bench.tables.systems import System, printed
+from bench.tables.systems import share as fraction
+
+_MAT, _SO, _BIBO, _PLAIN = ("MAT", "O", "O"), ("MAT", "O", "X"), ("MAT", "X", "O"), ("MAT", "X", "X")
+CLAIMS = (
+    Claim("MAT is more robust than TRADES", _MAT, ("TRADES", "-", "O")),
+    Claim("MAT is more robust than adversarial training", _MAT, ("AT", "-", "-")),
+    Claim("SO raises robustness", _SO, _PLAIN),
+    Claim("SO adds to BIBO", _MAT, _BIBO),
+    Claim("BIBO raises robustness", _BIBO, _PLAIN),
+    Claim("BIBO adds to SO", _MAT, _SO),
+)
+_DEFENSES = ("Natural", "AT", "TRADES", "MMC", "MAT")
+_INTRODUCTION = """\
+# MAT on trial
+
+Manifold-Aware Training reports 80.55 % (CIFAR-10) and 99.28 % (MNIST) under PGD, and 53.65 % and 92.66 % under its own
+adaptive attack. Here are models trained by this project's recipes, and public ones, under more attacks. Everything
+below is made from stored runs (`bench page mat`); what was not run says so. Accuracies are in percent, gains in
+percentage points, both with 95 % limits.
+"""
+_RULES = f"""\
+## How the verdicts are reached
+
+- *PGD* is projected gradient descent on cross-entropy, the attack of the paper's tables. *adaptive* is the per-image
+  worst of all adaptive attacks that the model's structure allows. *worst* is the per-image worst of every attack in the
+  norm, over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow attack on fewer only
+  adds what it broke. An n beside a number says that it is over other images than the row's.
+- A gain is the difference of two models of one architecture under one threat on the same images. Its p-value is
+  McNemar's exact one, its limits Bonett and Price's. It counts if p < 0.05. It *survives* if it counts under *worst*,
+  *in part* if its limits there lie below PGD's; it *does not survive* if it counts under PGD alone.
+- A printed accuracy is *reproduced* if the upper limit of ours under the same attack (Wilson's) comes within a point of
+  it, and *survives* if that of *worst* does. The paper's adaptive attack climbs the training loss (here `mat`, `kl`).
+- *zero gradients*: the share of clean images whose cross-entropy gradient is exactly zero in every pixel. *rescaled
+  PGD*: PGD as it is → on logits divided by a constant or by the feature norm, whichever leaves least, on the same
+  images; dividing changes no prediction. *feature norm*: its median over clean images.
+"""
+
+
+@pages.register("mat")
+def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
+    """MAT's claims and models under plain, adaptive and black-box attacks, with verdicts."""
+    shown = sorted((one for one in exhibits(dossiers(runs)) if one.row.defense in _DEFENSES), key=_place)
+    numbers = _numbers(published, "2", "PGD")
+    data = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
+    gains = [compared(claim, name, shown, numbers) for name in data for claim in CLAIMS]
+    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(_run_first(gains), "PGD"))]
+    sections += ["### Printed accuracies\n", _levels(shown, numbers, _numbers(published, "4", "Adaptive-PGD"))]
+    for name in data:
+        here = [one for one in shown if one.row.data == name]
+        sections += [f"## Models on {name}\n", _models(here, numbers) if here else f"{NOT_RUN.capitalize()}.\n"]
+    return "\n".join([*sections, _RULES, "## What was run\n", _attacks(shown)])
+
+
+def _numbers(published: pd.DataFrame, table: str, attack: str) -> dict[System, float]:
+    return {row: fraction(line) for row, line in printed(published, table) if line["attack"] == attack}
+
+
+def _run_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda one: one.verdict == NOT_RUN)
+
+
+def _levels(shown: Sequence[Exhibit], plain: Mapping[System, float], adaptive: Mapping[System, float]) -> str:
+    found = [level(one, plain[one.row], "PGD") for one in shown if one.row in plain]
+    found += [level(one, adaptive[one.row], "the paper's adaptive attack") for one in shown if one.row in adaptive]
+    lines = [_mmc(one) for one in shown if one.row.defense == "MMC"]
+    table = markdown(verdicts(_run_first(found), "ours")) if found else f"No model of the paper's data: {NOT_RUN}.\n"
+    return "\n".join([table, *(lines or [f"MMC falls below 0.5 % under an adaptive attack: {NOT_RUN}."]), ""])
+
+
+def _mmc(one: Exhibit) -> str:
+    found = one.dossier.adaptive(one.threat)
+    if found is None:
+        return f"MMC falls below 0.5 % under an adaptive attack: {NOT_RUN} on {one.row.data}."
+    low, high = (found.numbers()[end] for end in ("ci_low", "ci_high"))
+    verdict = "holds" if high < 0.005 else "does not hold" if low >= 0.005 else "is not contradicted"
+    return f"MMC falls below 0.5 % under an adaptive attack: {share(found)} on {one.row.data}; it {verdict}."
+
+
+def _place(one: Exhibit) -> tuple[str, int, bool, bool, str]:
+    return one.row.data, _DEFENSES.index(one.row.defense), one.row.so != "X", one.row.bibo != "X", one.dossier.model
+
+
+def _models(shown: Sequence[Exhibit], numbers: Mapping[System, float]) -> str:
+    return markdown(pd.DataFrame([_model(one, numbers.get(one.row)) for one in shown]))
+
+
+def _model(one: Exhibit, published: float | None) -> dict[str, str]:
+    """A row of a data set's table."""
+    dossier, threat, pgd = one.dossier, one.threat, one.pgd
+    n = len(pgd.images) if pgd else 0
+    found = {
+        "PGD": pgd,
+        "adaptive": dossier.adaptive(threat),
+        "AutoAttack": worst(dossier.under(threat, lambda judged: judged.name in AUTOATTACK)),
+        "gradient-free": worst(dossier.under(threat, lambda judged: judged.name in GRADIENT_FREE)),
+        "transfer": worst(dossier.under(threat, lambda judged: judged.name == "transfer")),
+        "worst": one.worst,
+    }
+    return {
+        "model": f"`{dossier.model}`",
+        **dict(zip(("defense", "SO", "BIBO"), one.row[1:], strict=True)),
+        "threat": f"{threat[0]} {_written(dossier, threat[1])}",
+        "n": str(n),
+        "clean": f"{100 * float(pgd.images['right'].mean()):.1f}" if pgd else NOT_RUN,
+        "published PGD": "–" if published is None else f"{100 * published:.2f}",
+        **{name: _counted(outcome, n) for name, outcome in found.items()},
+        **_probed(dossier),
+    }
+
+
+def _counted(outcome: measures.Outcome | None, n: int) -> str:
+    """An accuracy with its limits, and its n where that is not the row's."""
+    seen = n if outcome is None else len(outcome.images)
+    return share(outcome) if seen == n else f"{share(outcome)}, n = {seen}"
+
+
+def _written(dossier: Dossier, eps: float) -> str:
+    known = {value: text for run in dossier.runs for value, text in measures.budgets(run.record).items()}
+    return known.get(eps, f"{eps:.6g}")
+
+
+def _probed(dossier: Dossier) -> dict[str, str]:
+    """Zero gradients, what rescaling does to PGD, and the feature norm."""
+    gradients, rescaled = dossier.probe("gradients"), dossier.probe("rescaled")
+    cells = dict.fromkeys(("zero gradients", "rescaled PGD", "feature norm"), NOT_RUN)
+    if gradients is not None:
+        cells["zero gradients"] = f"{100 * float(gradients['zero'].mean()):.1f} %"
+        lengths = gradients["feature_norm"].dropna()
+        cells["feature norm"] = f"{float(lengths.median()):.3g}" if len(lengths) else "–"
+    elif dossier.record.get("zero_gradients") is not None:
+        cells["zero gradients"] = f"{100 * float(dossier.record['zero_gradients']):.1f} %"
+    if rescaled is not None:
+        by = {str(line["temperature"]): line for line in rescaled.to_dict("records")}
+        least: Any = min(by.values(), key=lambda line: line["robust"])
+        before = f"{100 * by['1']['robust_accuracy']:.1f}" if "1" in by else "?"
+        after = f"{100 * least['robust_accuracy']:.1f}"
+        cells["rescaled PGD"] = f"{before} → {after} (over {least['temperature']}, n = {least['n']})"
+    return cells
+
+
+def _attacks(shown: Sequence[Exhibit]) -> str:
+    """A line a model: every attack with the images it met."""
+    lines = [
+        f"- `{one.dossier.model}`, {one.threat[0]} {_written(one.dossier, one.threat[1])}: {_list(one)}"
+        for one in shown
+    ]
+    return "\n".join(lines) + "\n" if lines else f"Nothing: {NOT_RUN}.\n"
+
+
+def _list(one: Exhibit) -> str:
+    names = [f"`{judged.outcome.attack}` ({judged.n})" for judged in one.dossier.under(one.threat)]
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,97 @@
+"""Probing a stored run: its model and its adversarial examples to files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import adversarial, checkpoints, checks, layout, probed, registry, specs, standin, store
+from bench.plan import missing_needs
+from bench.probes.exhibit import Exhibit, Images, Probe
+from bench.provenance import provenance
+from bench.request import device_named
+from bench.types import CLEAN, UserError
+
+
+def probe(directory: Path, written: str, out: Path | None = None, device: str = "auto") -> str:
+    """Look at a run with each probe named, as in "cosine,match_rate(limit=2000)"; the files, a line each.
+
+    Raises:
+        UserError: the run holds no adversarial examples, its weights have changed, or a probe does not fit the model.
+    """
+    made = store.load(directory)
+    looks = {spec.name: build(spec) for spec in specs.parse_attacks(written, "probe")}
+    kept = adversarial.load(directory)
+    loaded = checkpoints.load(made.record["model"])
+    if loaded.sha256 != made.record["weights_sha256"]:
+        raise UserError(f"{made.record['model']} has other weights than this run's: run it again, then probe")
+    for name, look in looks.items():
+        if lacking := missing_needs(look, loaded.model):
+            needs = ", ".join(lacking)
+            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record['model']} has not")
+    shown = exhibit(made, kept, device_named(device))
+    about = {"model": made.record["model"], "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
+    model = loaded.model.to(shown.device)
+    few = shown.clean.x[:16].to(shown.device)
+    lines = []
+    with checks.prepared(model), standin.precision(tf32=False), layout.suited(model, few):
+        for name, look in looks.items():
+            table = look(model, shown)
+            lines.append(str(probed.write(out or directory, name, table, {"fields": _settings(look), **about})))
+    return "\n".join(lines)
+
+
+def build(spec: specs.AttackSpec) -> Probe:
+    """The probe of one spec.
+
+    Raises:
+        UserError: unknown probe or field, or a value of another kind than the field's default.
+    """
+    kind = registry.probes[spec.name]
+    defaults: Mapping[str, Any] = {field.name: field.default for field in fields(kind)}
+    for name, value in spec.fields:
+        if name not in defaults:
+            known = registry.suggestion(name, list(defaults)) if defaults else "it has none"
+            raise UserError(f"probe {spec.name!r} has no field {name!r}: {known}")
+        if not _fits(value, defaults[name]):
+            raise UserError(f"probe {spec.name!r}: {name} cannot be {value!r}: its default is {defaults[name]!r}")
+    made: Probe = kind(**dict(spec.fields))
+    return made
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a value is of its default's kind; numbers, alone or in a tuple, must be above 0."""
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_fits(one, default[0]) for one in value)
+    number = int | float if isinstance(default, float) else int
+    return isinstance(value, number) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def exhibit(made: store.Run, kept: adversarial.Stored, device: str = "cpu") -> Exhibit:
+    """A run's stored images as probes look at them."""
+    labels = made.verdicts.drop_duplicates("index").set_index("index")["label"]
+    indices = kept.clean_indices
+    clean = _images(
+        CLEAN, "", None, kept.clean, labels.loc[indices.tolist()].to_numpy(), indices, np.zeros(len(indices), bool)
+    )
+    attacked = []
+    for rows, (images, _) in adversarial.by_trial(kept, made.verdicts):
+        attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
+        columns = (rows[name].to_numpy() for name in ("label", "index", "broken"))
+        attacked.append(_images(attack, norm, None if np.isnan(eps) else float(eps), images, *columns))
+    return Exhibit(clean, tuple(attacked), made.record, int(made.record["batch_size"]), device)
+
+
+def _images(attack: str, norm: str, eps: float | None, x: Any, y: Any, indices: Any, broken: Any) -> Images:
+    return Images(attack, norm, eps, *(torch.from_numpy(np.array(part)) for part in (x, y, indices, broken)))
+
+
+def _settings(look: Probe) -> dict[str, Any]:
+    return {field.name: getattr(look, field.name) for field in fields(type(look))}  # type: ignore[arg-type]
