@@ -48,11 +48,11 @@ class FMN:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = True
 
-    def move(self, norm: Norm, direction: Tensor, radius: Tensor) -> Tensor:
-        """The step (N, C, H, W) for step size 1 along a direction of length 1 in l2."""
+    def move(self, norm: Norm, gradient: Tensor, radius: Tensor) -> Tensor:
+        """The step (N, C, H, W) for step size 1 along a gradient."""
         if norm == "l2" or not self.sign:
-            return direction
-        return direction.sign() * norms.per_example(radius, direction)
+            return norms.steepest(gradient, "l2")
+        return gradient.sign().mul_(norms.per_example(radius, gradient))
 
     def project(self, delta: Tensor, norm: Norm, radius: Tensor, missing: Tensor) -> Tensor:
         """Perturbations (N, C, H, W) brought to the ball; in l2 also up to its surface while none is found (N,)."""
@@ -73,10 +73,11 @@ class FMN:
             fooled, delta, gradient = active.wrong(logits, y), z - x, boundary.inward(gradient, z)
             size = norms.size(delta, norm)
             found.record_smaller(rows, z, fooled, size)
-            reach = size + margin.abs() / norms.size(gradient, _DUAL[norm]).clamp_min(1e-12)
+            slope = norms.size(gradient, _DUAL[norm])
+            reach = size + margin.abs() / slope.clamp_min(norms.TINY)
             wider = torch.where(found.size.isinf(), reach, radius) * (1 + gamma)
             radius = torch.where(fooled, (radius * (1 - gamma)).minimum(found.size), wider).minimum(farthest)
-            delta.add_(self.move(norm, boundary.unit(gradient, keys, step), radius), alpha=length)
+            delta.add_(self.move(norm, boundary.stirred(gradient, slope, keys, step), radius), alpha=length)
             z = self.project(delta, norm, radius, found.size.isinf()).add_(x).clamp_(0, 1)
         fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
