@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from bench import cacheful
+
 
 def _signed(value: int) -> int:
     """The 64-bit pattern of a non-negative integer as torch's int64 holds it."""
@@ -23,7 +25,6 @@ def _signed(value: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _FIRST = _signed(0xBF58476D1CE4E5B9)
 _SECOND = _signed(0x94D049BB133111EB)
-_CACHEFUL = 2**14
 
 
 def _shift(value: Tensor, bits: int) -> Tensor:
@@ -52,8 +53,8 @@ def fold(keys: Tensor, counter: int | Tensor) -> Tensor:
 def _drawn(keys: Tensor, shape: Sequence[int], draw: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """What `draw` makes of keys (n,) and places (P,), a row an image, as (N, *shape); on a CPU a cacheful at a time."""
     places = torch.arange(1, math.prod(shape) + 1, device=keys.device) * _GOLDEN
-    rows = max(_CACHEFUL // max(len(places), 1), 1) if keys.device.type == "cpu" else max(len(keys), 1)
-    return torch.cat([draw(part, places) for part in torch.split(keys, rows)]).view(len(keys), *shape)
+    cuts = cacheful.parts(len(keys), len(places), keys.device)
+    return torch.cat([draw(keys[cut], places) for cut in cuts]).view(len(keys), *shape)
 
 
 def _bits(keys: Tensor, places: Tensor) -> Tensor:

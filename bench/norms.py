@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench import noise
+from bench import cacheful, noise
 from bench.types import Budget, Norm
 
 _ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 TINY = 1e-12
 """What a length is taken for at least where it divides."""
-_SLICE = 16
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:
@@ -98,9 +97,8 @@ def linf_box(x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
     bound = exact.float()
     bound = _toward(bound, torch.zeros_like(bound), bound.double() > exact)
     low, high = (x - bound).clamp_min_(0), (x + bound).clamp_max_(1)
-    # In slices: in double precision, a batch at once would be the largest thing that an attack keeps.
-    for at in range(0, len(x), _SLICE):
-        part = slice(at, at + _SLICE)
+    # In parts also because, in double precision, a batch at once would be the largest thing that an attack keeps.
+    for part in cacheful.parts(len(x), x[:1].numel(), x.device):
         near, wide = x[part].double(), exact[part]
         low[part] = _toward(low[part], x[part], near - low[part].double() > wide)
         high[part] = _toward(high[part], x[part], high[part].double() - near > wide)

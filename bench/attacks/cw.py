@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, losses, norms, passes
+from bench import active, boundary, cacheful, losses, norms, passes
 from bench.registry import attacks
 from bench.types import Budget, Norm
 
@@ -92,16 +92,25 @@ class _Search:
         self.lowest.masked_fill_(over, torch.inf)
         self.checked.masked_fill_(over, torch.inf)
 
-    def adam(self, gradient: Tensor, lr: float) -> None:
-        """One step of Adam (Kingma and Ba 2015) on w, with each image's own count of steps."""
+    def descend(self, t: Tensor, delta: Tensor, gradient: Tensor, pull: Tensor, lr: float) -> None:
+        """One step of Adam (Kingma and Ba 2015) on w, with each image's own count of steps.
+
+        The loss is |delta|^2 - pull * margin for delta (n, C, H, W) and pull (n,); `gradient` is the margin's, t the
+        tanh of w. All three images are used up.
+        """
         self.step += 1
-        self.mean.mul_(_BETA1).add_(gradient * (1 - _BETA1))
-        self.square.mul_(_BETA2).add_(gradient.square_().mul_(1 - _BETA2))
         count = self.step.double()
-        rate = (lr / (1 - _BETA1**count)).to(self.w.dtype)
-        spread = (1 - _BETA2**count).rsqrt().to(self.w.dtype)
-        root = self.square.sqrt().mul_(norms.per_example(spread, self.w)).add_(_TINY)
-        self.w.sub_((self.mean * norms.per_example(rate, self.w)).div_(root))
+        rate = norms.per_example((lr / (1 - _BETA1**count)).to(t.dtype), t)
+        spread = norms.per_example((1 - _BETA2**count).rsqrt().to(t.dtype), t)
+        pull = norms.per_example(pull, t)
+        for cut in cacheful.parts(len(t), t[:1].numel(), t.device):
+            slope = t[cut].square_().neg_().add_(1).mul_(0.5 / _INSIDE)
+            downhill = delta[cut].mul_(2).sub_(gradient[cut].mul_(pull[cut])).mul_(slope)
+            mean, square = self.mean[cut], self.square[cut]
+            mean.lerp_(downhill, 1 - _BETA1)
+            square.mul_(_BETA2).addcmul_(downhill, downhill, value=1 - _BETA2)
+            root = square.sqrt().mul_(spread[cut]).add_(_TINY)
+            self.w[cut].sub_((mean * rate[cut]).div_(root))
 
 
 @attacks.register("cw")
@@ -157,9 +166,7 @@ class CW:
         state.succeeded |= enough
         hinge = (self.confidence - margin).clamp_min(0)
         state.lowest = state.lowest.minimum(size.square() + state.c * hinge)
-        pull = norms.per_example(torch.where(hinge > 0, state.c, 0), delta)
-        slope = t.square_().neg_().add_(1).mul_(0.5 / _INSIDE)
-        state.adam(delta.mul_(2).sub_(gradient * pull).mul_(slope), self.lr)
+        state.descend(t, delta, gradient, torch.where(hinge > 0, state.c, 0), self.lr)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.types.Attack`."""

@@ -26,13 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import active, boundary, losses, noise, norms, passes
+from bench import active, boundary, cacheful, losses, noise, norms, passes
 from bench.registry import attacks
 from bench.types import Budget, Norm
 
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _TINY = 1e-30
-_CACHEFUL = 2**15
 
 
 def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
@@ -154,9 +153,7 @@ class _FAB:
             )
             value, slope = nearest(values, slopes.nan_to_num(0, 0, 0), norm)
             base = torch.where(norms.per_example(fooled, z), x + self.beta * (z - x), z)
-            # At once, the projections of a batch leave the cache of a CPU, and then they cost more than a small model.
-            level, size = dot(slope, z) - value, _rows(z)
-            cuts = [slice(at, at + size) for at in range(0, len(z), size)]
+            level, cuts = dot(slope, z) - value, cacheful.parts(len(z), z[:1].numel(), z.device)
             z = torch.cat([self.step(x[cut], base[cut], slope[cut], level[cut], norm) for cut in cuts])
 
     def step(self, x: Tensor, z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
@@ -170,11 +167,6 @@ class _FAB:
         alpha = norms.per_example((far / (far + own)).clamp_max(self.alpha_max), z)
         ahead, foot = (both + self.eta * move).chunk(2)
         return ahead.lerp(foot, alpha).clamp_(0, 1)
-
-
-def _rows(x: Tensor) -> int:
-    """How many images (C, H, W) to project at once: all on a GPU, a cacheful on a CPU."""
-    return max(_CACHEFUL // x[0].numel(), 1) if len(x) and x.device.type == "cpu" else max(len(x), 1)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
