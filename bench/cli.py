@@ -177,11 +177,12 @@ def check(**options: Any) -> int:
 
 @main.command("list")
 @click.argument(
-    "kind", type=click.Choice(["models", "attacks", "data", "probes", "tables", "figures", "pages", "defenses"])
+    "kind",
+    type=click.Choice(["models", "attacks", "data", "probes", "detectors", "tables", "figures", "pages", "defenses"]),
 )
 @click.option("--peers", is_flag=True, help="The attacks of other libraries, with what is known against them.")
 def list_(kind: str, peers: bool) -> None:
-    """What there is: models, attacks, data, probes, tables, figures, pages or defenses."""
+    """What there is: models, attacks, data, probes, detectors, tables, figures, pages or defenses."""
     from bench import session
 
     click.echo(session.catalogue(kind, peers))

@@ -1,7 +1,9 @@
-"""The commands that read stored runs: probe, table, figure, page, publish, compare, verify, audit."""
+"""The commands beside runs and sweeps: probe, detect, table, figure, page, publish, compare, verify, audit."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,32 @@ def probe(directory: Path, probes: str, out: Path | None, device: str) -> None:
 
 
 @click.command()
+@click.option("--model", required=True, help="Name in checkpoints.toml, file.py:factory or package.module:factory.")
+@click.option("--detector", required=True, help="One, as in \"er(encoder='er_digits')\" (bench list detectors).")
+@click.option("--attacks", required=True, help="What it meets, and is fitted on each of, unless --fit-attack is given.")
+@click.option("--fit-attack", help="Fit on this attack, or each of this list, alone.")
+@click.option("--data", help="Data set; by default the one of the model's stanza (bench list data).")
+@click.option("-n", type=int, help="Use the first N test images: to fit on, to calibrate on and to test on.")
+@click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="Norm of the threat model.")
+@click.option("--eps", help="Budget, as in 8/255 or 0.3; by default what the model was trained for.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), help="Images at once; by default as many as fit.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
+@click.option("--out", type=_PATH, help="Folder of the detection; by default one under runs/.")
+def detect(detector: str, fit_attack: str | None, eps: str | None, out: Path | None, **options: Any) -> None:
+    """Fit a detector, try it on other images under attacks and a joint one: detect.json, scores.csv, table.csv."""
+    from bench import detecting
+    from bench.request import Request
+    from bench.specs import parse_eps
+
+    budget = None if eps is None else [(parse_eps(eps), eps)]
+    command = shlex.join(["bench", *sys.argv[1:]])
+    request = Request(eps=budget, save_adversarial=True, command=command, **options)
+    click.echo(detecting.detect(request, detector, fit_attack, out))
+
+
+@click.command()
 @click.argument("run_a", type=_PATH)
 @click.argument("run_b", type=_PATH)
 def compare(run_a: Path, run_b: Path) -> None:
@@ -123,4 +151,4 @@ def audit(directory: Path) -> None:
     click.echo(auditing.report(store.load(directory)))
 
 
-ALL = (probe, table, figure, page, publish_, compare, verify, audit)
+ALL = (probe, detect, table, figure, page, publish_, compare, verify, audit)

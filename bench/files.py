@@ -47,6 +47,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: Path) -> str:
+    """The md5 of a file, in hexadecimal, for data of which no better hash is published."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def read_content(path: Path) -> bytes:
     """The bytes of a file; of a `.gz`, what it unpacks to.
 

@@ -141,19 +141,20 @@ def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
     raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
 
 
-def _adaptive(model: Any, threat: ThreatModel) -> list[AttackSpec]:
-    """Every adaptive attack that fits."""
+def _adaptive(model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[AttackSpec]:
+    """Every adaptive attack that fits; one with `adaptive_to` only where `trained_with` has one of these names."""
     return [
         AttackSpec(name)
         for name, kind in registry.attacks.items()
         if getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
+        if not hasattr(kind, "adaptive_to") or set(kind.adaptive_to) & set(trained_with)
     ]
 
 
-def _members(preset: AttackSpec, model: Any, threat: ThreatModel) -> list[AttackSpec]:
+def _members(preset: AttackSpec, model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[AttackSpec]:
     """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
     adaptive = preset.name == ADAPTIVE
-    members = _adaptive(model, threat) if adaptive else parse_attacks(_COMPLEMENTARY[threat.norm])
+    members = _adaptive(model, threat, trained_with) if adaptive else parse_attacks(_COMPLEMENTARY[threat.norm])
     known = {member.name: settable(registry.attacks[member.name]) for member in members}
     for field, _ in preset.fields:
         if not any(field in fields_ for fields_ in known.values()):
@@ -165,10 +166,12 @@ def _members(preset: AttackSpec, model: Any, threat: ThreatModel) -> list[Attack
     return result
 
 
-def _expanded(specs: list[AttackSpec], model: Any, threat: ThreatModel) -> list[AttackSpec]:
+def _expanded(
+    specs: list[AttackSpec], model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]
+) -> list[AttackSpec]:
     """Specs with the presets replaced by their members, each named once."""
     presets = (ADAPTIVE, MINIMAL)
-    groups = [_members(spec, model, threat) if spec.name in presets else [spec] for spec in specs]
+    groups = [_members(spec, model, threat, trained_with) if spec.name in presets else [spec] for spec in specs]
     return list(dict.fromkeys(spec for group in groups for spec in group))
 
 
@@ -182,7 +185,7 @@ def plan(
             budgeted attack has no eps.
     """
     planned = []
-    for spec in _expanded(parse_attacks(written), model, threat):
+    for spec in _expanded(parse_attacks(written), model, threat, trained_with or {}):
         attack = build(spec, trained_with or {})
         lacking = missing_needs(attack, model)
         if lacking:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench import measures, registry, store
+from bench import detections, measures, registry, store
 from bench.figures import curves
 from bench.files import write_atomically
 from bench.specs import parse_eps
 from bench.store import Run
-from bench.tables import captions, published, render, run_table
+from bench.tables import captions, detection_table, published, render, run_table
 from bench.types import UserError
 
 
@@ -24,10 +24,11 @@ def load(places: Sequence[Path]) -> list[Run]:
     Raises:
         UserError: there is none, or one is damaged.
     """
-    found = dict.fromkeys(path.parent for place in places for path in sorted(place.rglob("run.json")))
+    kinds = {"run.json": store.load, detections.RECORD: detections.load}
+    found = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
     if not found:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    return [store.load(place) for place in found]
+    return [kinds[path.name](path.parent) for path in found]
 
 
 def table(name: str, runs: Sequence[Run], out: Path) -> str:
@@ -60,6 +61,9 @@ def everything(places: Sequence[Path], out: Path) -> str:
     """Every table and curve of the runs in their own folders, and every paper's tables, figures and pages in `out`."""
     runs = load(places)
     for run in runs:
+        if detections.is_detection(run):
+            detection_table.write(run)
+            continue
         run_table.write(run)
         if run.record.get("eps_grid") and run.directory:
             run_table.write_curve(run, run.directory)

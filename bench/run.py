@@ -133,7 +133,9 @@ def _record(request: Request, tested: Subject, job: trials.Job, attacks: list[Pl
     return {
         "model": tested.checkpoint.name,
         "arch": tested.checkpoint.arch,
+        "args": dict(tested.checkpoint.args),
         "defense": tested.checkpoint.defense,
+        "trained_for": _trained_for(tested),
         "trained_with": {name: dict(fields) for name, fields in tested.checkpoint.trained_with.items()},
         "weights_sha256": tested.sha256,
         "data": tested.data.name,
@@ -157,6 +159,11 @@ def _record(request: Request, tested: Subject, job: trials.Job, attacks: list[Pl
         "command": request.command,
         "start": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _trained_for(tested: Subject) -> dict[str, Any] | None:
+    threat = tested.checkpoint.trained_for
+    return None if threat is None else {"norm": threat.norm, "eps": threat.eps}
 
 
 def _trials(job: trials.Job, chunk: trials.Chunk) -> set[store.Trial]:

@@ -59,7 +59,11 @@ def parse_eps_grid(written: str) -> list[tuple[float, str]]:
     return [(float(value), str(value) if "/" in written else f"{float(value):.6g}") for value in grid]
 
 
-_EXAMPLES = {"attack": "pgd(steps=100),cw", "probe": "match_rate(limit=2000),cosine"}
+_EXAMPLES = {
+    "attack": "pgd(steps=100),cw",
+    "probe": "match_rate(limit=2000),cosine",
+    "detector": "kd(per_class=500),lid",
+}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,19 @@ LAYERS = {
         "levels",
     },
     2: {"models", "data", "attacks"},
-    3: {"checkpoints", "judge", "checks", "capacity", "layout", "plan", "sheets", "standin", "trials", "probes", "detectors"},
+    3: {
+        "checkpoints",
+        "judge",
+        "checks",
+        "capacity",
+        "layout",
+        "plan",
+        "sheets",
+        "standin",
+        "trials",
+        "probes",
+        "detectors",
+    },
     4: {"store", "writing", "adversarial", "provenance", "probed"},
     5: {"measures", "limits", "detections"},
     6: {"audit", "dossiers", "tables", "figures", "pages", "regress", "publish"},
@@ -119,7 +131,8 @@ def test_modules_are_small_and_say_what_they_are(path):
 
 def test_views_and_words_run_without_torch():
     rooms = sorted((VIEWS | LAYERS[0]) - {"tables", "figures", "pages"})
-    shelves = [f"bench.{shelf}" for shelf in ("tables.run_table", "tables.mat", "figures.mat", "pages.mat")]
+    names = ("tables.run_table", "tables.mat", "figures.mat", "pages.mat", "tables.bilateral", "pages.bilateral")
+    shelves = [f"bench.{shelf}" for shelf in names]
     modules = [f"bench.{room}" for room in rooms] + shelves
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -22,7 +22,10 @@ Decoder = Callable[[Sequence[Source]], tuple[Bytes, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """One official file: its name, the sha256 of its content, and where it is published unless in an archive."""
+    """One official file: its name, the sha256 of its content, and where it is published unless in an archive.
+
+    Where only an md5 of it is known, that stands in place of the sha256.
+    """
 
     name: str
     sha256: str
@@ -95,16 +98,16 @@ class Published:
     def _read(self, file: OfficialFile, directories: Sequence[Path]) -> Source:
         places = [directory / layout for directory in directories for layout in self.layouts]
         names = dict.fromkeys((file.name, file.name.removesuffix(".gz")))
-        found = next((path for place in places for name in names if (path := search(name, [place]))), None)
-        if not found:
+        path = next((path for place in places for name in names if (path := search(name, [place]))), None)
+        if not path:
             looked = ", ".join(map(str, directories))
             remedy = f'run "bench data fetch {self.name}" or set BENCH_DATA'
             raise UserError(f"{self.name}: {file.name} not found in {looked}: {remedy}")
-        source = Source(found, read_content(found))
-        if (sha256 := hashlib.sha256(source.content).hexdigest()) != file.sha256:
-            wrong = f"sha256 {sha256[:12]}... instead of {file.sha256[:12]}..."
+        source = Source(path, read_content(path))
+        if (found := _digest(source.content, file.sha256)) != file.sha256:
+            wrong = f"{_algorithm(file.sha256)} {found[:12]}... instead of {file.sha256[:12]}..."
             remedy = f'delete it and run "bench data fetch {self.name}"'
-            raise UserError(f"{self.name}: {found} is not the official file ({wrong}): {remedy}")
+            raise UserError(f"{self.name}: {path} is not the official file ({wrong}): {remedy}")
         return source
 
     def _fetch_archive(self, archive: Archive, wanted: Sequence[OfficialFile], home: Path) -> None:
@@ -119,18 +122,26 @@ class Published:
         packed.unlink()
 
 
-def _is_right(path: Path, sha256: str) -> bool:
+def _algorithm(digest: str) -> str:
+    return "md5" if len(digest) == 32 else "sha256"
+
+
+def _digest(content: bytes, like: str) -> str:
+    return hashlib.new(_algorithm(like), content, usedforsecurity=False).hexdigest()
+
+
+def _is_right(path: Path, digest: str) -> bool:
     try:
-        return path.is_file() and content_sha256(path) == sha256
+        return path.is_file() and _digest(read_content(path), digest) == digest
     except UserError:
         return False
 
 
-def _extract(tar: tarfile.TarFile, member: str, destination: Path, sha256: str) -> None:
+def _extract(tar: tarfile.TarFile, member: str, destination: Path, digest: str) -> None:
     # Only the names asked for are read, and only as bytes: an archive cannot choose where it writes.
     stream = tar.extractfile(member)
     content = stream.read() if stream else b""
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if _digest(content, digest) != digest:
         raise tarfile.ReadError(f"{member} is not the official file")
     part = destination.with_name(f".part-{os.getpid()}-{destination.name}")
     try:

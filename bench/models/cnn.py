@@ -1,6 +1,7 @@
 """Plain convolutional nets and the multilayer perceptron: a stem of convolutions, then fully connected stages.
 
-Their stages are named conv, fc1, fc2, ...; `cut` names the stage whose output (after its ReLU) is the features.
+Their stages are named conv, fc1, fc2, ...; `cut` names the stage whose output (after its ReLU) is the features, or a
+convolution of the stem, conv1, conv2, ... (after its ReLU, and its pool if it has one).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Unpack
 from torch import nn
 
 from bench.models.assembly import Assembled, Top, assemble, he_normal, output_width
+from bench.models.inner_cut import cut_inside, layers_before
 from bench.registry import architectures, suggestion
 from bench.types import UserError
 
@@ -46,10 +48,15 @@ def _staged(
         body.add_module(f"fc{number}", stage)
         width = wider
     names = [name for name, _ in body.named_children()]
-    if cut not in [*names, "penultimate"]:
-        raise UserError(f"unknown cut {cut!r}: {suggestion(cut, [*names, 'penultimate'])}")
-    last = cut in ("penultimate", names[-1])
-    model = assemble(body, width, cut=None if last else names.index(cut) + 1, **top)
+    inner = [name for name, _ in stem.named_children() if name.startswith("conv")]
+    if cut not in [*names, *inner, "penultimate"]:
+        raise UserError(f"unknown cut {cut!r}: {suggestion(cut, [*names, *inner, 'penultimate'])}")
+    place, layers = stem_name if cut in inner else cut, layers_before(stem, cut)
+    # A head that needs its features just before it refuses any cut but the last; an inner one is never the last.
+    last = place in ("penultimate", names[-1]) and layers is None
+    model = assemble(body, width, cut=None if last else names.index(place) + 1, **top)
+    if layers is not None:
+        model = cut_inside(model, layers, in_channels, image)
     if zero_head and isinstance(model.head, nn.Linear):
         nn.init.zeros_(model.head.weight)
         nn.init.zeros_(model.head.bias)

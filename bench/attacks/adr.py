@@ -1,0 +1,63 @@
+"""The adaptive attack on ADR: its training objective turned round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench import passes
+from bench.ascent import Attempt
+from bench.attacks.adaptive import Adaptive
+from bench.latent_losses import AdrObjective, Divergence
+from bench.registry import attacks
+from bench.types import Scene
+
+
+@attacks.register("adr")
+@dataclass(frozen=True)
+class ADR(Adaptive):
+    """CE + lc L_lc + gb L_gb + smt L_smt - conf L_conf: away from the clean features and the clean prediction.
+
+    Against Bui et al. 2020, whose weights a checkpoint's stanza sets. With `drop`, the sum first, then the sum without
+    each of its terms in turn, cross-entropy too: a term may lead the ascent astray. The global term is over `per_class`
+    exemplars of each class, as `latent` has them, not over a batch, so that an image meets the same ones in any batch.
+    """
+
+    lc: float = 1.0
+    gb: float = 1.0
+    smt: float = 1.0
+    conf: float = 0.0
+    drop: bool = True
+    per_class: int = 10
+    exemplars: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
+
+    adaptive_to: ClassVar[tuple[str, ...]] = ("adr",)
+    needs: ClassVar[tuple[str, ...]] = ("features", "classify")
+
+    def bind(self, scene: Scene) -> ADR:
+        """Fetch the exemplars before a run."""
+        return replace(self, exemplars=scene.exemplars(self.per_class)) if self.gb else self
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> Iterator[Attempt]:
+        """One ascent on the sum, and one without each term."""
+        weights = Divergence(self.lc, self.gb, self.smt, self.conf)
+        whole = AdrObjective(weights, anchors=self._anchors(model, x))
+        z = passes.outputs(model.features, x)
+        references = z, passes.reference_outputs(model.classify, z)
+        yield Attempt(whole, references)
+        terms = weights.switched_on() if self.drop else []
+        if terms:
+            yield Attempt(replace(whole, ce=0.0), references)
+        for term in terms:
+            yield Attempt(replace(whole, weights=weights.without(term)), references)
+
+    def _anchors(self, model: Any, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.gb:
+            return None
+        if self.exemplars is None:
+            raise ValueError("adr has no exemplars: call bind(scene) first")
+        images, labels = (part.to(x.device) for part in self.exemplars)
+        return passes.reference_outputs(model.features, images), labels

@@ -1,0 +1,36 @@
+"""The attack on bilateral adversarial training's own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench import passes
+from bench.ascent import Attempt
+from bench.attacks.adaptive import Adaptive
+from bench.labels import LabelAdversary, Solution, soft_ce
+from bench.registry import attacks
+
+
+@attacks.register("bilateral")
+@dataclass(frozen=True)
+class Bilateral(Adaptive):
+    """PGD on cross-entropy of the clean image's adversarial label: R-MC-LA's training loss, climbed (sections 3 and 5).
+
+    A checkpoint's stanza sets the fields to what the model was trained with. `adaptive` includes it for such models.
+    """
+
+    labels: Solution = "main"
+    beta: float = 9.0
+    gamma: float = 0.01
+    top: int = 0
+
+    adaptive_to: ClassVar[tuple[str, ...]] = ("bilateral",)
+
+    def attempts(self, model: Any, x: Tensor, y: Tensor) -> Iterator[Attempt]:
+        """One ascent, against the labels of the clean logits."""
+        adversary = LabelAdversary(self.labels, self.beta, self.gamma, self.top)
+        yield Attempt(soft_ce, (adversary(passes.outputs(model, x), y),))

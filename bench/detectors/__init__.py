@@ -1,0 +1,1 @@
+"""Detectors: what looks at an image and says how suspicious it is, one file a family."""

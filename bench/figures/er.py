@@ -1,0 +1,216 @@
+"""Figures of the ER-Classifier: accuracy over eps, loss surfaces, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench import measures
+from bench.dossiers import Dossier, dossiers
+from bench.figures.curves import NORMS
+from bench.registry import figures
+from bench.store import Run
+from bench.tables.er_systems import MADRY, embedding, settings, system
+
+# Paul Tol's "muted" scheme: ten colours that stay apart for the colour-blind; the pale grey comes last.
+_CLASSES = (
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
+)
+# Okabe and Ito's colours without black and without yellow, too faint on white.
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+Label = Callable[[Mapping[str, Any]], "str | None"]
+
+
+@figures.register("er/1")
+def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
+    """Accuracy over eps by embedding dimension (ER-Classifier, figure 1); needs `bench sweep-eps` of each.
+
+    A figure a data set and norm. PGD; models without min-max training and with a Gaussian prior, as the paper's.
+    """
+
+    def label(record: Mapping[str, Any]) -> str | None:
+        known = _plain(record)
+        return f"n_z = {embedding(record)}" if known and known.get("prior") == "gaussian" else None
+
+    return _sweeps(runs, label, "by embedding dimension")
+
+
+@figures.register("er/2")
+def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
+    """Accuracy over eps by the eps of adversarial training (ER-Classifier, figure 2); needs `bench sweep-eps` of each.
+
+    A figure a data set and norm. PGD; Madry's training of the ER-Classifier's net.
+    """
+
+    def label(record: Mapping[str, Any]) -> str | None:
+        trained = record.get("trained_for")
+        return f"trained at {trained['eps']:g}" if system(record) == MADRY and trained else None
+
+    return _sweeps(runs, label, "by training ε")
+
+
+@figures.register("er/3")
+def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
+    """Accuracy over eps by prior (ER-Classifier, figure 3); needs `bench sweep-eps` of each.
+
+    A figure a data set and norm. PGD; models without min-max training and of the net's own embedding dimension.
+    """
+
+    def label(record: Mapping[str, Any]) -> str | None:
+        known = _plain(record)
+        usual = embedding(record) == embedding({"arch": record.get("arch")})
+        return str(known["prior"]) if known and usual else None
+
+    return _sweeps(runs, label, "by prior")
+
+
+@figures.register("er/4")
+def figure_4(runs: Sequence[Run]) -> Mapping[str, Figure]:
+    """Loss surfaces (ER-Classifier, figure 4); needs `bench probe RUN --probes rademacher_surface`.
+
+    A figure a data set, a panel a model: cross-entropy along the gradient's sign and random signs, one height for all.
+    """
+    return {name: _hills(name, shown) for name, shown in _probed(runs, "rademacher_surface").items()}
+
+
+@figures.register("er/5")
+def figure_5(runs: Sequence[Run]) -> Mapping[str, Figure]:
+    """Embeddings in two dimensions (ER-Classifier, figures 5 and 6); needs `bench probe RUN --probes plane`.
+
+    A figure a data set, a panel a model: codes as they are if there are two, otherwise two principal components.
+    """
+    return {name: _planes(name, shown) for name, shown in _probed(runs, "plane").items()}
+
+
+def _plain(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How an ER-Classifier without min-max training was trained; None for anything else."""
+    found = settings(record)
+    return found if found and found.get("weight", 0) > 0 and not found.get("minmax") else None
+
+
+def _probed(runs: Sequence[Run], probe: str) -> dict[str, list[tuple[str, pd.DataFrame]]]:
+    """What a probe found of the systems of the paper, by data set: titles and tables."""
+    result: dict[str, list[tuple[str, pd.DataFrame]]] = {}
+    for dossier in dossiers(runs):
+        name, found = system(dossier.record), dossier.probe(probe)
+        if name is not None and found is not None:
+            result.setdefault(str(dossier.record["data"]), []).append((_title(dossier, name), found))
+    return {data: sorted(parts, key=lambda part: part[0]) for data, parts in result.items()}
+
+
+def _title(dossier: Dossier, name: str) -> str:
+    prior = (settings(dossier.record) or {}).get("prior", "gaussian")
+    other = "" if prior == "gaussian" else f", {prior} prior"
+    return f"{name}, n_z = {embedding(dossier.record)}{other}"
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _sweeps(runs: Sequence[Run], label: Label, title: str) -> dict[str, Figure]:
+    lines: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    for dossier in dossiers(runs):
+        name = label(dossier.record)
+        for run in dossier.runs if name else ():
+            if name and run.record.get("eps_grid") and len(points := _pgd(run)):
+                here = lines.setdefault((str(run.record["data"]), str(run.record["norm"])), {})
+                here[name if name not in here else f"{name} ({dossier.model})"] = points
+    return {f"{data}-{norm}": _curves(data, norm, found, title) for (data, norm), found in lines.items()}
+
+
+def _pgd(run: Run) -> pd.DataFrame:
+    """PGD's points of a sweep, the first PGD's if there are several."""
+    specs = [entry["spec"] for entry in run.record.get("attacks", ()) if entry.get("name") == "pgd"]
+    return pd.DataFrame([one.numbers() for one in measures.outcomes(run) if one.attack in specs[:1]])
+
+
+def _curves(data: str, norm: str, lines: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    figure = _figure(6.2, 3.9)
+    ax = figure.subplots()
+    ordered = sorted(lines, key=lambda name: (len(name), name))
+    for place, name in enumerate(ordered):
+        points, colour = lines[name].sort_values("eps"), _LINES[place % len(_LINES)]
+        limits = 100 * points["ci_low"], 100 * points["ci_high"]
+        ax.fill_between(points["eps"], *limits, color=colour, alpha=0.1, linewidth=0)
+        style: dict[str, Any] = {
+            "color": colour,
+            "marker": _MARKERS[place % len(_MARKERS)],
+            "linewidth": 1.4,
+            "markersize": 4,
+        }
+        ax.plot(points["eps"], 100 * points["robust_accuracy"], label=name, **style)
+    counts = sorted({int(n) for points in lines.values() for n in points["n"]})
+    ax.set_title(f"{data}, {title}: PGD, n = {'/'.join(map(str, counts))}, Wilson 95 % limits", fontsize=9)
+    ax.set(ylim=(-2, 102), xlim=(0, None), ylabel="robust accuracy (%)")
+    ax.set_xlabel(f"perturbation size ε in {NORMS[norm]} (images in [0, 1])")
+    ax.grid(color="#e6e6e6", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def _hills(data: str, shown: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = _figure(4.0 * columns, 3.7 * rows + 0.4)
+    firsts = [(title, found[found["index"] == found["index"].iloc[0]]) for title, found in shown]
+    top = max(float(points["loss"].max()) for _, points in firsts)
+    for place, (title, points) in enumerate(firsts):
+        ax = figure.add_subplot(rows, columns, place + 1, projection="3d")
+        grid = points.pivot(index="along", columns="across", values="loss")
+        across, along = _mesh(grid)
+        ax.plot_surface(along, across, grid.to_numpy(), cmap="viridis", vmin=0, vmax=top, linewidth=0)
+        ax.set(zlim=(0, top))
+        ax.set_xlabel("gradient sign", fontsize=8)
+        ax.set_ylabel("random signs", fontsize=8)
+        ax.tick_params(labelsize=6)
+        ax.locator_params(nbins=5)
+        ax.set_box_aspect(None, zoom=0.85)
+        ax.set_title(title, fontsize=9)
+    index = int(firsts[0][1]["index"].iloc[0])
+    figure.suptitle(f"{data}, cross-entropy around clean image {index}", fontsize=9, x=0.01, ha="left", color="#444444")
+    return figure
+
+
+def _mesh(grid: pd.DataFrame) -> tuple[Any, Any]:
+    import numpy as np
+
+    across, along = np.meshgrid(grid.columns.to_numpy(float), grid.index.to_numpy(float))
+    return across, along
+
+
+def _planes(data: str, shown: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = _figure(4.0 * columns + 0.9, 3.8 * rows + 0.3)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for ax in list(axes)[len(shown) :]:
+        ax.set_axis_off()
+    for ax, (title, points) in zip(figure.axes, shown, strict=False):
+        ax.scatter(points["x"], points["y"], c=_colours(points["label"]), s=9, linewidths=0)
+        codes = int(points["size"].iloc[0])
+        ax.set_title(title if codes == 2 else f"{title}, two principal components", fontsize=9)
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.tick_params(labelsize=7)
+        ax.grid(color="#eeeeee", linewidth=0.6)
+        ax.set_axisbelow(True)
+    classes = sorted({int(one) for _, points in shown for one in points["label"]})
+    marks = [Line2D([], [], color=_CLASSES[one % 10], marker="o", linestyle="", label=str(one)) for one in classes]
+    figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=9, title="class")
+    counts = "/".join(sorted({str(len(points)) for _, points in shown}))
+    figure.suptitle(f"{data}: codes of {counts} clean images", fontsize=9, x=0.01, ha="left", color="#444444")
+    return figure
+
+
+def _colours(labels: Iterable[Any]) -> list[str]:
+    return [_CLASSES[int(one) % 10] for one in labels]
