@@ -10,7 +10,7 @@ import pandas as pd
 from bench.dossiers import ENOUGH, Dossier, Judged, dossiers, worst
 from bench.measures import Outcome
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, Finding, compared, level
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, level, row
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -33,16 +33,12 @@ _MODES = {"non-targeted": "PGD", "multiple-targeted": "multiple-targeted PGD"}
 _ORDER = ("Natural", "AT", "TRADES", "ADV", "ADR+LC", "ADR+LC/GB", "ADR-ADV", "ADR-TRADES")
 
 
-def _row(name: str) -> tuple[str, str, str]:
-    return name, "-", "-"
-
-
 CLAIMS = (
-    Claim("ADR-ADV is more robust than ADV", _row("ADR-ADV"), _row("ADV")),
-    Claim("ADR-ADV is more robust than adversarial training", _row("ADR-ADV"), _row("AT")),
-    Claim("ADR-TRADES is more robust than TRADES", _row("ADR-TRADES"), _row("TRADES")),
-    Claim("local compactness raises robustness", _row("ADR+LC"), _row("ADV")),
-    Claim("smoothness adds to both compactnesses", _row("ADR-ADV"), _row("ADR+LC/GB")),
+    Claim("ADR-ADV is more robust than ADV", row("ADR-ADV"), row("ADV")),
+    Claim("ADR-ADV is more robust than adversarial training", row("ADR-ADV"), row("AT")),
+    Claim("ADR-TRADES is more robust than TRADES", row("ADR-TRADES"), row("TRADES")),
+    Claim("local compactness raises robustness", row("ADR+LC"), row("ADV")),
+    Claim("smoothness adds to both compactnesses", row("ADR-ADV"), row("ADR+LC/GB")),
 )
 _INTRODUCTION = """\
 # ADR on trial
@@ -105,7 +101,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
         at_default = [one for one in shown[mode] if is_default(one.dossier.record)]
         pairs = [(claim, name, _matched(claim, name, at_default)) for name in names for claim in CLAIMS]
         gains = [compared(claim, name, both, printed[mode]) for claim, name, both in pairs]
-        sections += [f"### Gains under {title}\n", markdown(verdicts(_run_first(gains), title))]
+        sections += [f"### Gains under {title}\n", markdown(verdicts(gains, title))]
     sections += ["### Printed accuracies\n", _levels(shown, printed)]
     for name in names:
         here = [one for one in plain if one.row.data == name]
@@ -132,7 +128,7 @@ def _exhibits(runs: Sequence[Run]) -> list[UnderPgd]:
         if name not in _ORDER and not system(one.record):
             continue
         if _family(one) in ours:
-            where = System(data(one.record), *_row(name))
+            where = System(data(one.record), *row(name))
             shown += [UnderPgd(one, threat, where) for threat in one.threats if one.pgd(threat) is not None]
     return sorted(shown, key=lambda one: (one.row.data, _rank(one.row.defense), one.dossier.model))
 
@@ -149,14 +145,10 @@ def _printed(published: pd.DataFrame, mode: str) -> dict[System, float]:
     """The accuracies of table 4 under PGD in one mode."""
     lines = numbers.results(published, PAPER, "4").to_dict("records")
     return {
-        System(line["dataset"], *_row(line["defense"])): share(line)
+        System(line["dataset"], *row(line["defense"])): share(line)
         for line in lines
         if line["attack"] == "PGD" and line["params"]["mode"] == mode
     }
-
-
-def _run_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda one: one.verdict == NOT_RUN)
 
 
 def _levels(shown: Mapping[str, Sequence[UnderPgd]], printed: Mapping[str, Mapping[System, float]]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.dossiers import AUTOATTACK, ENOUGH, Dossier, dossiers, worst
 from bench.measures import Outcome
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, Finding, compared, difference, level, points, share
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, difference, level, points, row, share
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -18,22 +18,17 @@ from bench.tables.render import markdown
 from bench.tables.systems import System
 from bench.tables.systems import share as fraction
 
-
-def _row(name: str) -> tuple[str, str, str]:
-    return name, "-", "-"
-
-
 CLAIMS = (
-    Claim("R-MC-LA is more robust than adversarial training", _row("R-MC-LA"), _row("AT")),
-    Claim("R-MC-LA+, eps 4/255, is more robust than TRADES", _row("R-MC-LA+ (eps 4/255)"), _row("TRADES")),
-    Claim("R-MC-LA is more robust than TRADES", _row("R-MC-LA"), _row("TRADES")),
-    Claim("adversarial labels raise robustness", _row("R-MC-LA"), _row("R-MC")),
-    Claim("the main labels are better than the supplement's", _row("R-MC-LA"), _row("R-MC-LA (sup)")),
-    Claim("the longer schedule raises robustness", _row("R-MC-LA+"), _row("R-MC-LA")),
-    Claim("labels over nine classes raise robustness", _row("R-MC-LA9"), _row("R-MC-LA")),
-    Claim("the most confusing class is a better target than a random one", _row("R-MC-LA"), _row("R-RAND-LA")),
-    Claim("the nearest class is a better target than the most confusing one", _row("R-MOSA-LA"), _row("R-MC-LA")),
-    Claim("more training images raise robustness", _row("R-MC-LA"), _row("R-MC-LA (500 a class)")),
+    Claim("R-MC-LA is more robust than adversarial training", row("R-MC-LA"), row("AT")),
+    Claim("R-MC-LA+, eps 4/255, is more robust than TRADES", row("R-MC-LA+ (eps 4/255)"), row("TRADES")),
+    Claim("R-MC-LA is more robust than TRADES", row("R-MC-LA"), row("TRADES")),
+    Claim("adversarial labels raise robustness", row("R-MC-LA"), row("R-MC")),
+    Claim("the main labels are better than the supplement's", row("R-MC-LA"), row("R-MC-LA (sup)")),
+    Claim("the longer schedule raises robustness", row("R-MC-LA+"), row("R-MC-LA")),
+    Claim("labels over nine classes raise robustness", row("R-MC-LA9"), row("R-MC-LA")),
+    Claim("the most confusing class is a better target than a random one", row("R-MC-LA"), row("R-RAND-LA")),
+    Claim("the nearest class is a better target than the most confusing one", row("R-MOSA-LA"), row("R-MC-LA")),
+    Claim("more training images raise robustness", row("R-MC-LA"), row("R-MC-LA (500 a class)")),
 )
 CLEAN, REPORTED, AUTO = 0.928, 0.614, 0.2935
 """R-MC-LA+ (eps 4/255): clean and CE1000 as printed, and what AutoAttack leaves of the authors' weights at 8/255."""
@@ -72,7 +67,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     names = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
     gains = [compared(claim, where, shown, numbers) for where in names for claim in CLAIMS]
     told = [one for one in gains if one.verdict != NOT_RUN or one.published != "–"]
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(_run_first(told), "PGD"))]
+    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(told, "PGD"))]
     levels = [level(one, numbers[one.row], "PGD") for one in shown if one.row in numbers]
     none = f"No model of the paper's data: {NOT_RUN}.\n"
     sections += ["### Printed accuracies\n", markdown(verdicts(levels, "ours")) if levels else none]
@@ -87,11 +82,11 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
 def _exhibits(runs: Sequence[Run]) -> list[Exhibit]:
     """The paper's models, and natural, AT and TRADES of the same data and net, with PGD under some threat."""
     found = [(one, kind(one)) for one in dossiers(runs)]
-    ours = {_family(one) for one, row in found if is_shown(row) and row.defense not in BASELINES}
+    ours = {_family(one) for one, what in found if is_shown(what) and what.defense not in BASELINES}
     shown = [
-        Exhibit(one, threat, System(row.data, *_row(row.name)))
-        for one, row in found
-        if is_shown(row) and _family(one) in ours
+        Exhibit(one, threat, System(what.data, *row(what.name)))
+        for one, what in found
+        if is_shown(what) and _family(one) in ours
         for threat in one.threats
         if one.pgd(threat) is not None
     ]
@@ -112,12 +107,8 @@ def _numbers(published: pd.DataFrame) -> dict[System, float]:
     for table, attack in (("1", "CE1000"), ("5", "CE100"), ("2", "CE100"), ("3", "CE100")):
         for system, line in printed(published, table):
             if line["attack"] == attack:
-                found.setdefault(System(system.data, *_row(system.name)), fraction(line))
+                found.setdefault(System(system.data, *row(system.name)), fraction(line))
     return found
-
-
-def _run_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda one: one.verdict == NOT_RUN)
 
 
 _GAP_TEXT = """\

@@ -55,6 +55,11 @@ class Claim:
     other: tuple[str, str, str]
 
 
+def row(defense: str) -> tuple[str, str, str]:
+    """The system of a paper whose defenses have no SO or BIBO."""
+    return defense, "-", "-"
+
+
 @dataclass(frozen=True)
 class Finding:
     """What became of a claim: what was published, what the same attack and the worst one say of ours, the verdict."""
@@ -157,8 +162,9 @@ def share(outcome: Outcome | None) -> str:
 
 
 def table(findings: Sequence[Finding], same: str) -> pd.DataFrame:
-    """Findings as a table for reading; `same` heads the column of the attack that the paper used."""
-    rows = [(one.data, one.claim, one.published, one.same, one.worst, f"**{one.verdict}**") for one in findings]
+    """Findings as a table for reading, those that were run first; `same` heads the column of the paper's attack."""
+    ordered = sorted(findings, key=lambda one: one.verdict == NOT_RUN)
+    rows = [(one.data, one.claim, one.published, one.same, one.worst, f"**{one.verdict}**") for one in ordered]
     return pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict"])
 
 

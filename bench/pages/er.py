@@ -10,7 +10,7 @@ import pandas as pd
 from bench import detections, measures
 from bench.dossiers import dossiers, worst
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, row
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -22,15 +22,11 @@ _ER, _ER_AT, _ECLA, _ECLA_AT = "ER-Classifier", "ER-Classifier, min-max", "E-CLA
 _ORDER = (_ECLA, _ER, MADRY, _ECLA_AT, _ER_AT)
 
 
-def _kind(name: str) -> tuple[str, str, str]:
-    return name, "-", "-"
-
-
 CLAIMS = (
-    Claim("ER-Classifier with min-max training is more robust than Madry's", _kind(_ER_AT), _kind(MADRY)),
-    Claim("the prior adds to min-max training", _kind(_ER_AT), _kind(_ECLA_AT)),
-    Claim("the prior alone raises robustness", _kind(_ER), _kind(_ECLA)),
-    Claim("min-max training raises the ER-Classifier's robustness", _kind(_ER_AT), _kind(_ER)),
+    Claim("ER-Classifier with min-max training is more robust than Madry's", row(_ER_AT), row(MADRY)),
+    Claim("the prior adds to min-max training", row(_ER_AT), row(_ECLA_AT)),
+    Claim("the prior alone raises robustness", row(_ER), row(_ECLA)),
+    Claim("min-max training raises the ER-Classifier's robustness", row(_ER_AT), row(_ER)),
 )
 _INTRODUCTION = """\
 # ER-Classifier and its detector on trial
@@ -87,7 +83,7 @@ def exhibits(runs: Sequence[Run]) -> list[Exhibit]:
         for threat in dossier.threats if name else ():
             if name and dossier.pgd(threat) is not None:
                 label = name if _is_usual(dossier.record) else f"{name}, {_variant(dossier.record)}"
-                found.append(Exhibit(dossier, threat, System(data(dossier.record), *_kind(label))))
+                found.append(Exhibit(dossier, threat, System(data(dossier.record), *row(label))))
     ranks = {name: rank for rank, name in enumerate(_ORDER)}
     return sorted(found, key=lambda one: (one.row.data, ranks.get(one.row.defense, len(ranks)), one.dossier.model))
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench import measures
-from bench.dossiers import AUTOATTACK, ENOUGH, GRADIENT_FREE, Dossier, dossiers, worst
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, Finding, compared, exhibits, level, share
+from bench.dossiers import ENOUGH, Dossier, dossiers
+from bench.pages import entries
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, exhibits, level, share
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -60,27 +60,23 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     numbers = _numbers(published, "2", "PGD")
     data = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
     gains = [compared(claim, name, shown, numbers) for name in data for claim in CLAIMS]
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(_run_first(gains), "PGD"))]
+    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(gains, "PGD"))]
     sections += ["### Printed accuracies\n", _levels(shown, numbers, _numbers(published, "4", "Adaptive-PGD"))]
     for name in data:
         here = [one for one in shown if one.row.data == name]
         sections += [f"## Models on {name}\n", _models(here, numbers) if here else f"{NOT_RUN.capitalize()}.\n"]
-    return "\n".join([*sections, _RULES, "## What was run\n", _attacks(shown)])
+    return "\n".join([*sections, _RULES, "## What was run\n", entries.attacks(shown)])
 
 
 def _numbers(published: pd.DataFrame, table: str, attack: str) -> dict[System, float]:
     return {row: fraction(line) for row, line in printed(published, table) if line["attack"] == attack}
 
 
-def _run_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda one: one.verdict == NOT_RUN)
-
-
 def _levels(shown: Sequence[Exhibit], plain: Mapping[System, float], adaptive: Mapping[System, float]) -> str:
     found = [level(one, plain[one.row], "PGD") for one in shown if one.row in plain]
     found += [level(one, adaptive[one.row], "the paper's adaptive attack") for one in shown if one.row in adaptive]
     lines = [_mmc(one) for one in shown if one.row.defense == "MMC"]
-    table = markdown(verdicts(_run_first(found), "ours")) if found else f"No model of the paper's data: {NOT_RUN}.\n"
+    table = markdown(verdicts(found, "ours")) if found else f"No model of the paper's data: {NOT_RUN}.\n"
     return "\n".join([table, *(lines or [f"MMC falls below 0.5 % under an adaptive attack: {NOT_RUN}."]), ""])
 
 
@@ -103,49 +99,33 @@ def _models(shown: Sequence[Exhibit], numbers: Mapping[System, float]) -> str:
 
 def _model(one: Exhibit, published: float | None) -> dict[str, str]:
     """A row of a data set's table."""
-    dossier, threat, pgd = one.dossier, one.threat, one.pgd
+    dossier, pgd = one.dossier, one.pgd
     n = len(pgd.images) if pgd else 0
     found = {
         "PGD": pgd,
-        "adaptive": dossier.adaptive(threat),
-        "AutoAttack": worst(dossier.under(threat, lambda judged: judged.name in AUTOATTACK)),
-        "gradient-free": worst(dossier.under(threat, lambda judged: judged.name in GRADIENT_FREE)),
-        "transfer": worst(dossier.under(threat, lambda judged: judged.name == "transfer")),
+        "adaptive": dossier.adaptive(one.threat),
+        **entries.independent(one),
         "worst": one.worst,
     }
     return {
         "model": f"`{dossier.model}`",
         **dict(zip(("defense", "SO", "BIBO"), one.row[1:], strict=True)),
-        "threat": f"{threat[0]} {_written(dossier, threat[1])}",
+        "threat": entries.threat(one),
         "n": str(n),
         "clean": f"{100 * float(pgd.images['right'].mean()):.1f}" if pgd else NOT_RUN,
         "published PGD": "–" if published is None else f"{100 * published:.2f}",
-        **{name: _counted(outcome, n) for name, outcome in found.items()},
+        **{name: entries.cell(outcome, n) for name, outcome in found.items()},
         **_probed(dossier),
     }
-
-
-def _counted(outcome: measures.Outcome | None, n: int) -> str:
-    """An accuracy with its limits, and its n where that is not the row's."""
-    seen = n if outcome is None else len(outcome.images)
-    return share(outcome) if seen == n else f"{share(outcome)}, n = {seen}"
-
-
-def _written(dossier: Dossier, eps: float) -> str:
-    known = {value: text for run in dossier.runs for value, text in measures.budgets(run.record).items()}
-    return known.get(eps, f"{eps:.6g}")
 
 
 def _probed(dossier: Dossier) -> dict[str, str]:
     """Zero gradients, what rescaling does to PGD, and the feature norm."""
     gradients, rescaled = dossier.probe("gradients"), dossier.probe("rescaled")
-    cells = dict.fromkeys(("zero gradients", "rescaled PGD", "feature norm"), NOT_RUN)
+    cells = {"zero gradients": entries.zero_gradients(dossier), "rescaled PGD": NOT_RUN, "feature norm": NOT_RUN}
     if gradients is not None:
-        cells["zero gradients"] = f"{100 * float(gradients['zero'].mean()):.1f} %"
         lengths = gradients["feature_norm"].dropna()
         cells["feature norm"] = f"{float(lengths.median()):.3g}" if len(lengths) else "–"
-    elif dossier.record.get("zero_gradients") is not None:
-        cells["zero gradients"] = f"{100 * float(dossier.record['zero_gradients']):.1f} %"
     if rescaled is not None:
         by = {str(line["temperature"]): line for line in rescaled.to_dict("records")}
         least: Any = min(by.values(), key=lambda line: line["robust"])
@@ -153,17 +133,3 @@ def _probed(dossier: Dossier) -> dict[str, str]:
         after = f"{100 * least['robust_accuracy']:.1f}"
         cells["rescaled PGD"] = f"{before} → {after} (over {least['temperature']}, n = {least['n']})"
     return cells
-
-
-def _attacks(shown: Sequence[Exhibit]) -> str:
-    """A line a model: every attack with the images it met."""
-    lines = [
-        f"- `{one.dossier.model}`, {one.threat[0]} {_written(one.dossier, one.threat[1])}: {_list(one)}"
-        for one in shown
-    ]
-    return "\n".join(lines) + "\n" if lines else f"Nothing: {NOT_RUN}.\n"
-
-
-def _list(one: Exhibit) -> str:
-    names = [f"`{judged.outcome.attack}` ({judged.n})" for judged in one.dossier.under(one.threat)]
-    return ", ".join(dict.fromkeys(names))
