@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from bench import checkpoints, detections, passes, registry, specs
+from bench import checkpoints, detections, making, passes, registry, specs
 from bench.data import loading
 from bench.detectors.fitting import Detector, Fitted, Known, fit
 from bench.detectors.joint import Joint
@@ -33,16 +33,8 @@ def build(written: str) -> tuple[specs.AttackSpec, Detector]:
     found = specs.parse_attacks(written, "detector")
     if len(found) > 1:
         raise UserError(f"--detector {written!r} names {len(found)} detectors: name one, and run the others in turn")
-    spec, kind = found[0], registry.detectors[found[0].name]
-    defaults: dict[str, Any] = {one.name: one.default for one in fields(kind)}
-    for name, value in spec.fields:
-        if name not in defaults:
-            raise UserError(f"detector {spec.name!r} has no field {name!r}: {registry.suggestion(name, [*defaults])}")
-        number = isinstance(defaults[name], float) and type(value) is int
-        if not number and type(value) is not type(defaults[name]):
-            raise UserError(f"detector {spec.name!r}: {name} cannot be {value!r}: its default is {defaults[name]!r}")
-    made: Detector = kind(**dict(spec.fields))
-    return spec, made
+    detector: Detector = making.made("detector", registry.detectors, found[0])
+    return found[0], detector
 
 
 def known_of(prepared: Prepared, request: Request) -> Known:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import adversarial, checkpoints, checks, layout, probed, registry, specs, standin, store
+from bench import adversarial, checkpoints, checks, layout, making, probed, registry, specs, standin, store
 from bench.plan import missing_needs
 from bench.probes.exhibit import Exhibit, Images, Probe
 from bench.provenance import provenance
@@ -25,7 +24,8 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
         UserError: the run holds no adversarial examples, its weights have changed, or a probe does not fit the model.
     """
     made = store.load(directory)
-    looks = {spec.name: build(spec) for spec in specs.parse_attacks(written, "probe")}
+    asked = specs.parse_attacks(written, "probe")
+    looks: dict[str, Probe] = {spec.name: making.made("probe", registry.probes, spec) for spec in asked}
     kept = adversarial.load(directory)
     loaded = checkpoints.load(made.record["model"])
     if loaded.sha256 != made.record["weights_sha256"]:
@@ -44,34 +44,6 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
             table = look(model, shown)
             lines.append(str(probed.write(out or directory, name, table, {"fields": _settings(look), **about})))
     return "\n".join(lines)
-
-
-def build(spec: specs.AttackSpec) -> Probe:
-    """The probe of one spec.
-
-    Raises:
-        UserError: unknown probe or field, or a value of another kind than the field's default.
-    """
-    kind = registry.probes[spec.name]
-    defaults: Mapping[str, Any] = {field.name: field.default for field in fields(kind)}
-    for name, value in spec.fields:
-        if name not in defaults:
-            known = registry.suggestion(name, list(defaults)) if defaults else "it has none"
-            raise UserError(f"probe {spec.name!r} has no field {name!r}: {known}")
-        if not _fits(value, defaults[name]):
-            raise UserError(f"probe {spec.name!r}: {name} cannot be {value!r}: its default is {defaults[name]!r}")
-    made: Probe = kind(**dict(spec.fields))
-    return made
-
-
-def _fits(value: Any, default: Any) -> bool:
-    """Whether a value is of its default's kind; numbers, alone or in a tuple, must be above 0."""
-    if isinstance(default, str):
-        return isinstance(value, str)
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(_fits(one, default[0]) for one in value)
-    number = int | float if isinstance(default, float) else int
-    return isinstance(value, number) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def exhibit(made: store.Run, kept: adversarial.Stored, device: str = "cpu") -> Exhibit:

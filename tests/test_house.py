@@ -33,6 +33,7 @@ LAYERS = {
         "checks",
         "capacity",
         "layout",
+        "making",
         "plan",
         "sheets",
         "standin",

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import probed, probing, registry, specs, store
+from bench import making, probed, registry, specs, store
 from bench.probes.exhibit import Exhibit, Images
 from bench.types import CLEAN, UserError
 from tests import subjects
@@ -175,7 +175,7 @@ class TestFaultsAreOneLine:
     def test_names_and_fields(self, written: str, said: str) -> None:
         with pytest.raises(UserError, match="probe") as fault:
             for spec in specs.parse_attacks(written, "probe"):
-                probing.build(spec)
+                making.made("probe", registry.probes, spec)
         assert said in str(fault.value) and "\n" not in str(fault.value)
 
     def test_needs_and_images(self, bench) -> None:
