@@ -114,6 +114,8 @@ $(ER_DETECTORS:%=results/runs/natural_digits-detect-%): results/runs/natural_dig
 		--attacks "fgsm,pgd,$(CW),$(SURE)" --fit-attack "fgsm,pgd,$(CW)"
 	gzip -n -9 $@/scores.csv
 
+include results/mnist.mk
+
 # Every table, curve, figure and page under results/ from the stored runs: the same runs give the same bytes.
 tables: $(READY)
 	$(BIN)/bench publish --runs results/runs --out results

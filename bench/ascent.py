@@ -56,44 +56,45 @@ def ascend(
     objective: Objective,
     ball: norms.Ball,
     y: Tensor,
-    start: Tensor,
+    z: Tensor,
     schedule: Schedule,
     references: Sequence[Tensor] = (),
     rows: Tensor | None = None,
+    found: active.Found | None = None,
 ) -> active.Found:
-    """Climb `objective` from `start` (N, C, H, W) inside the ball, one forward and one backward pass a step.
+    """Climb `objective` from `z` (N, C, H, W) inside the ball, one forward and one backward pass a step.
 
-    `references` are the objective's, each (N, ...); `rows` (N,) the places of these images in the batch that the attack
-    was given, for the count of passes. Finds the first misclassified iterate of each image, whenever it then leaves.
+    `references` are the objective's, each (N, ...). Records in `found` the first misclassified iterate of each image,
+    whenever it then leaves; `rows` (N,) are the places of these images in its batch. Without them they are the batch.
     """
-    found = active.Found(ball.x)
-    place = active.everything(start)
-    rows = place if rows is None else rows
-    z, step_size = start, schedule.step_size
+    rows = active.everything(z) if rows is None else rows
+    found = active.Found(ball.x) if found is None else found
+    step_size = schedule.step_size
     # Without momentum a mere column, which costs nothing to cut.
-    velocity = torch.zeros_like(start) if schedule.momentum else torch.zeros_like(step_size)
+    velocity = torch.zeros_like(z) if schedule.momentum else torch.zeros_like(step_size)
     for step in range(schedule.steps):
         _, logits, gradient = passes.ascent_direction(objective, model, z, y, *references, rows=rows)
         fooled = active.wrong(logits, y)
         if schedule.stop and active.maybe(fooled):
-            found.record(place, z, fooled)
-            left = active.remaining(found.stands(place), step)
+            found.record(rows, z, fooled)
+            left = active.remaining(found.stands(rows), step)
             if left is not None:
-                place, rows, z, y, gradient, velocity, step_size, *references = (
-                    tensor[left] for tensor in (place, rows, z, y, gradient, velocity, step_size, *references)
+                rows, z, y, gradient, velocity, step_size, *references = (
+                    tensor[left] for tensor in (rows, z, y, gradient, velocity, step_size, *references)
                 )
                 ball = ball.keep(left)
-                if not len(place):
+                if not len(rows):
                     return found
         if schedule.momentum:
             velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
             gradient = velocity
         z = ball.step(z, norms.steepest(gradient, ball.norm), step_size)
+        del gradient  # the next pass needs the memory
     if not schedule.stop:
-        found.x_adv[place] = z
+        found.x_adv[rows] = z
         return found
     logits = passes.outputs(model, z, rows=rows)
-    found.record(place, z, active.wrong(logits, y))
+    found.record(rows, z, active.wrong(logits, y))
     return found
 
 
@@ -117,8 +118,16 @@ def first_success(
         if not len(rows):
             break
         on = ball.keep(rows)
-        start = on.sample(noise.fold(keys[rows], turn)) if attempt.random_start else on.x
         references = tuple(reference[rows] for reference in attempt.references)
-        tried = ascend(model, attempt.objective, on, y[rows], start, schedule.keep(rows), references, rows)
-        found.x_adv[rows], found.size[rows] = tried.x_adv, tried.size
+        ascend(
+            model,
+            attempt.objective,
+            on,
+            y[rows],
+            on.sample(noise.fold(keys[rows], turn)) if attempt.random_start else on.x,
+            schedule.keep(rows),
+            references,
+            rows,
+            found,
+        )
     return found.x_adv

@@ -125,7 +125,9 @@ class Ball:
         return cls(budget.norm, x, eps, linf_box(x, eps) if budget.norm == "linf" else None)
 
     def keep(self, which: Tensor) -> Ball:
-        """The balls of some images: a mask (N,) or places (n,)."""
+        """The balls of some images: a mask (N,), or places (n,) in ascending order, each once."""
+        if which.dtype != torch.bool and len(which) == len(self.x):
+            return self  # all of them: nothing need be copied
         bounds = self.bounds and (self.bounds[0][which], self.bounds[1][which])
         return Ball(self.norm, self.x[which], self.eps[which], bounds)
 

@@ -68,7 +68,7 @@ class Target:
 CASES = (
     Case("trades_mnist_smallcnn", "robust", many=128, some=48, few=32),
     Case("cifar_cnn_a_adv", "robust", many=256, some=128, few=32),
-    Case("natural_resnet18_cifar10", "natural", many=16, some=8, few=8),
+    Case("natural_resnet18_cifar10", "natural", many=64, some=16, few=16),
     Case("natural_digits", "natural", many=256, some=128, few=64),
 )
 
