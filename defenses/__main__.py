@@ -51,11 +51,12 @@ def _summary(recipe: Any, row: dict[str, float | None]) -> str:
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--into", type=click.Path(path_type=Path), default=Path("checkpoints.toml"), show_default=True)
-def adopt(directory: Path, into: Path) -> None:
+@click.option("--name", help="The model's name, if it is not to be the recipe's.")
+def adopt(directory: Path, into: Path, name: str | None) -> None:
     """Copy a finished training into a project: stanza into checkpoints.toml, weights and log beside it."""
     from defenses import stanza
 
-    for path in stanza.adopt(directory, into):
+    for path in stanza.adopt(directory, into, name):
         click.echo(path)
 
 

@@ -76,25 +76,29 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def adopt(directory: Path, registry: Path) -> list[Path]:
+def adopt(directory: Path, registry: Path, name: str | None = None) -> list[Path]:
     """Bring a finished training into a project: its stanza into `registry`, and beside that its weights and log.
 
-    An entry of the same name is replaced. Returns the files written.
+    `name` None means the recipe's. An entry of the same name is replaced. Returns the files written.
 
     Raises:
-        UserError: the directory holds no finished training.
+        UserError: the directory holds no finished training, or the name is none for a stanza.
     """
     try:
         text = (directory / STANZA).read_text(encoding="utf-8")
     except OSError:
         raise UserError(f"{directory} holds no {STANZA}: finish its training with --resume") from None
-    name = text[1 : text.index("]")]
+    trained = text[1 : text.index("]")]
+    name = name or trained
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UserError(f"a model cannot be named {name!r}: take letters, digits, _ and -")
     weights = registry.parent / "checkpoints" / f"{name}.safetensors"
     log = registry.parent / "results" / "training" / f"{name}.csv"
     for source, target in ((directory / WEIGHTS, weights), (directory / LOG, log)):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    stanza = text.replace(f'weights = "{WEIGHTS}"', f'weights = "checkpoints/{weights.name}"')
+    place = f'weights = "checkpoints/{weights.name}"'
+    stanza = text.replace(f"[{trained}]", f"[{name}]", 1).replace(f'weights = "{WEIGHTS}"', place)
     old = registry.read_text(encoding="utf-8") if registry.exists() else ""
     write_atomically(registry, _with_stanza(old, name, stanza).encode())
     return [registry, weights, log]

@@ -251,6 +251,11 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
     assert "# about last\n[last]" in registry.read_text()
     assert (tmp_path / "results" / "training" / "mat_digits.csv").exists()
     fit(model, read_tensors(checkpoints.find_weights(checkpoints.read(registry)["mat_digits"])))
+    stanza.adopt(tmp_path / "out", registry, "another")
+    assert checkpoints.read(registry)["another"].recipe == checkpoints.read(registry)["mat_digits"].recipe
+    fit(model, read_tensors(checkpoints.find_weights(checkpoints.read(registry)["another"])))
+    with pytest.raises(UserError, match="cannot be named"):
+        stanza.adopt(tmp_path / "out", registry, "an other")
 
 
 def test_replacing_a_stanza_leaves_its_neighbours() -> None:
