@@ -96,12 +96,32 @@ def test_two_processes_make_the_same_rows_as_one(home, tmp_path):
     pd.testing.assert_frame_equal(both, alone, check_dtype=False)
 
 
-STOPPED = Request("tiny", "noise(draws=3),cw(searches=4,steps=200),ddn(steps=30)", n=48, batch_size=8)
+STOPPED = Request("tiny", "noise(draws=3),pausing.py:Pausing(),ddn(steps=30)", n=48, batch_size=8)
+PAUSING = """
+import os, time
+from dataclasses import dataclass
+from typing import ClassVar
+
+calls = []
+
+@dataclass(frozen=True)
+class Pausing:
+    needs: ClassVar = ()
+    norms: ClassVar = ("linf",)
+    minimal: ClassVar = False
+
+    def __call__(self, model, x, y, budget, keys):
+        calls.append(len(x))
+        if len(calls) == 3 and "PAUSE" in os.environ:
+            time.sleep(300)
+        return x
+"""
 
 
 @pytest.fixture(scope="module")
 def undisturbed(digits_mlp: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("undisturbed")
+    (digits_mlp / "pausing.py").write_text(PAUSING)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(digits_mlp)
         verdicts(STOPPED, place, resume=True)
@@ -109,9 +129,9 @@ def undisturbed(digits_mlp: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def _started(home: Path, out: Path) -> subprocess.Popen[bytes]:
-    """The same run in a process of its own, once it has written its first rows."""
+    """The same run in a process of its own, which pauses in an attack after its first rows."""
     words = ["--model", STOPPED.model, "--attacks", STOPPED.attacks, "-n", "48", "--batch-size", "8", "--out", str(out)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PAUSE": "yes"}
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.cli", "run", *words], cwd=home, env=environment, stderr=subprocess.PIPE
     )
