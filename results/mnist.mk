@@ -11,7 +11,7 @@ on_mnist = $(BIN)/bench $(1) --model $(subst -$(2),,$(notdir $(@D))) --out $(@D)
 results-mnist: $(foreach part,accuracy slow steps probes sweep,$(call mnist,$(part)))
 
 $(call mnist,accuracy): | $(READY)
-	$(call on_mnist,run,accuracy) -n 1000 --attacks "noise,fgsm,pgd,multi_targeted,ddn,adaptive,transfer(model='$(if \
+	$(call on_mnist,run,accuracy) -n 1000 --attacks "noise,fgsm,pgd,multi_targeted(steps=40),ddn,adaptive,transfer(model='$(if \
 		$(findstring /madry,$@),trades,madry)_mnist_cnn')"
 	gzip -n -9 $(@D)/verdicts.csv
 
