@@ -101,9 +101,11 @@ def load(directory: Path | str) -> Stored:
     """Read the adversarial examples of a finished run.
 
     Raises:
-        UserError: there are none, or the file is damaged.
+        UserError: there are none, the run is not finished, or the file is damaged.
     """
     path = Path(directory) / "adversarial.npz"
+    if (Path(directory) / "adversarial.parts").exists():
+        raise UserError(f"{directory} is not finished: continue it with --resume")
     if not path.exists():
         raise UserError(f"{directory} holds no adversarial examples: run it with --save-adversarial")
     return _read(path)

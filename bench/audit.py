@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import binomtest
 
-from bench import measures
+from bench import measures, store
 from bench.store import Run
+from bench.types import NOT_FINITE
 
 _GAP = 0.02
 _CHANCE = 0.01
@@ -41,6 +42,12 @@ def _named(run: Run, attack: str) -> str:
 
 def _single(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["attack"] != measures.WORST]
+
+
+def _unfinished(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
+    lost = store.missing(run)
+    if lost:
+        yield Sign("unfinished", f"{lost} of the run's rows are not made yet", "continue it with --resume")
 
 
 def _flagged(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
@@ -108,7 +115,7 @@ def _minimal_fails(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
     minimal = [attack["spec"] for attack in run.record.get("attacks", ()) if attack.get("minimal")]
     rows = run.verdicts[run.verdicts["attack"].isin(minimal) & (run.verdicts["label"] == run.verdicts["clean_pred"])]
     for attack, mine in rows.groupby("attack"):
-        missed = int((~mine["broken"]).sum())
+        missed = int((~mine["broken"] & (mine["adv_pred"] != NOT_FINITE)).sum())
         if missed:
             yield Sign(
                 "unbounded failure",
@@ -138,6 +145,7 @@ def _large_eps(run: Run, table: pd.DataFrame) -> Iterator[Sign]:
 
 
 _LOOKS: tuple[Callable[[Run, pd.DataFrame], Iterator[Sign]], ...] = (
+    _unfinished,
     _flagged,
     _unlawful,
     _forced,

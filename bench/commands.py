@@ -125,8 +125,9 @@ def compare(run_a: Path, run_b: Path) -> None:
     from bench import regress, store
     from bench.tables import render
 
+    paired = regress.compare_runs(store.load(run_a, finished=True), store.load(run_b, finished=True))
     click.echo(f"images robust in both, only in a = {run_a}, only in b = {run_b}, in neither; exact two-sided p\n")
-    click.echo(render.console(regress.compare_runs(store.load(run_a), store.load(run_b))))
+    click.echo(render.console(paired))
 
 
 @click.command()

@@ -106,10 +106,7 @@ def add(path: Path, runs: Sequence[Path]) -> str:
     """
     kept = regress.read(path) if path.exists() else pd.DataFrame(columns=list(regress.COLUMNS))
     for run in runs:
-        stored = store.load(run)
-        rows = regress.rows(stored).dropna(subset="eps")
-        if not stored.record.get("finished"):
-            raise UserError(f"{run} is not finished: continue it with --resume")
+        rows = regress.rows(store.load(run, finished=True)).dropna(subset="eps")
         if rows.empty:
             raise UserError(f"{run}: no row has a budget: run with --eps")
         # A worst row stands for the attacks of its own run: rows of two lists must not mix.

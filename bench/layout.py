@@ -26,11 +26,12 @@ def suited(model: Any, images: Tensor) -> Iterator[None]:
 
     `images` (n, C, H, W) are a few that it must classify as before: a module may depend on the usual layout.
     """
-    if not (isinstance(model, nn.Module) and images.device.type == "cpu" and _gains(model)):
+    logits = _logits(model, images) if isinstance(model, nn.Module) and _gains(model, images) else None
+    if logits is None:
         yield
         return
     weights = list(model.parameters())
-    before, logits = [weight.data for weight in weights], passes.reference_outputs(model, images)
+    before = [weight.data for weight in weights]
     try:
         for weight in weights:
             if weight.dim() == 4:
@@ -42,15 +43,24 @@ def suited(model: Any, images: Tensor) -> Iterator[None]:
         _restore(weights, before)
 
 
-def _gains(model: nn.Module) -> bool:
+def _gains(model: nn.Module, images: Tensor) -> bool:
+    if images.device.type != "cpu":
+        return False
     pools = any(isinstance(module, nn.MaxPool2d) for module in model.modules())
     return pools and all(weight.is_contiguous() for weight in model.parameters())
 
 
-def _classifies(model: nn.Module, images: Tensor, logits: Tensor) -> bool:
+def _logits(model: nn.Module, images: Tensor) -> Tensor | None:
+    """None where the model does not take such images, or not in this layout: a view of what is not in one piece."""
     try:
-        again = passes.reference_outputs(model, images)
-    except RuntimeError:  # a view of what is no longer in one piece
+        return passes.reference_outputs(model, images)
+    except RuntimeError:
+        return None
+
+
+def _classifies(model: nn.Module, images: Tensor, logits: Tensor) -> bool:
+    again = _logits(model, images)
+    if again is None:
         return False
     spread = (logits.amax() - logits.amin()).clamp_min(1e-6)
     return bool(((again - logits).abs() <= _AGREES * spread).all())

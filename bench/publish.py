@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ def load(places: Sequence[Path]) -> list[Run]:
     """Every run at or below some places, in the order of their paths.
 
     Raises:
-        UserError: there is none, or one is damaged.
+        UserError: there is none, or one is damaged or not finished.
     """
-    kinds = {"run.json": store.load, detections.RECORD: detections.load}
+    kinds: dict[str, Callable[[Path], Run]] = {
+        "run.json": partial(store.load, finished=True),
+        detections.RECORD: detections.load,
+    }
     found = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
     if not found:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")

@@ -102,10 +102,17 @@ def subject(request: Request) -> Subject:
 
 
 def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
-    """The threat models of a request, one an eps; the stanza's `trained_for` fills what is left open."""
+    """The threat models of a request, one an eps; the stanza's `trained_for` fills what is left open.
+
+    Raises:
+        UserError: an eps in linf is larger than the whole range of an image.
+    """
     known = checkpoint.trained_for
     norm = request.norm or (known.norm if known else "linf")
     if request.eps:
+        value, written = max(request.eps)
+        if norm == "linf" and value > 1:
+            raise UserError(f"eps {written or value} in linf is beyond the range of images, 0 to 1: write 8/255 for 8")
         return [ThreatModel(norm, eps, written) for eps, written in request.eps]
     if known and known.norm == norm:
         return [known]

@@ -120,9 +120,9 @@ def parse(text: str, name: str) -> pd.DataFrame:
             na_values={"eps": [""], "size": ["nan"]},
         )
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}): run it again") from None
+        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}): delete it and make its rows again with --resume") from None
     if table.duplicated(["attack", "norm", "eps", "index"]).any():
-        raise UserError(f"{name} judges an image twice under one attack: two processes wrote it; run it again")
+        raise UserError(f"{name} judges an image twice under one attack: two processes wrote it; delete it and make its rows again with --resume")
     return table
 
 
@@ -140,7 +140,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except ValueError:
-        raise UserError(f"{path} is damaged: it is not JSON; run it again") from None
+        raise UserError(f"{path} is damaged: it is not JSON; delete {directory} and run it again") from None
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -149,14 +149,26 @@ def read_record(directory: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def load(directory: Path | str) -> Run:
-    """Read a run, finished or not; `verdicts.csv` may be gzipped.
+def missing(run: Run) -> int:
+    """How many of the rows that a run's record asks for are not there."""
+    grid = len(run.record.get("eps_grid") or [None])
+    trials = [
+        len(labels({"attacks": [attack]})) * (1 if attack.get("minimal") else grid) for attack in run.record["attacks"]
+    ]
+    return sum(trials) * len(run.record["indices"]) - len(run.verdicts)
+
+
+def load(directory: Path | str, finished: bool = False) -> Run:
+    """Read a run; `verdicts.csv` may be gzipped.
 
     Raises:
-        UserError: a file is missing or damaged, or of another schema version.
+        UserError: a file is missing or damaged, or of another schema version; rows are missing of a run that says it is
+            finished; or with `finished`, it is not.
     """
     home = Path(directory)
     record = read_record(home)
+    if finished and not record.get("finished"):
+        raise UserError(f"{home} is not finished: continue it with --resume")
     plain, packed = home / "verdicts.csv", home / "verdicts.csv.gz"
     path = plain if plain.exists() or not packed.exists() else packed
     try:
@@ -167,4 +179,7 @@ def load(directory: Path | str) -> Run:
         raise UserError(f"{home} holds no verdicts: there is no verdicts.csv in it") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({str(error) or 'it ends early'}): run it again") from None
-    return Run(parse(text, str(path)), record, home)
+    run = Run(parse(text, str(path)), record, home)
+    if record.get("finished") and (lost := missing(run)):
+        raise UserError(f"{path} lacks {lost} rows of a finished run: make them again with --resume")
+    return run

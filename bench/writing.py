@@ -89,7 +89,7 @@ class Writer:
             if old.get(key) != new.get(key):
                 raise UserError(f"{home} was made with {_difference(key, old, new)}: choose another --out")
         session = {key: new[key] for key in ("command", "start", "versions", "commit", "dirty") if key in new}
-        old["resumed"] = [*old.get("resumed", []), session]
+        old |= {"resumed": [*old.get("resumed", []), session], "finished": False}
         return cls(home, old, _mend(home / "verdicts.csv"))
 
     def append(
@@ -130,10 +130,10 @@ class Writer:
         self.close()
         _sort(self._path, self.record)
         adversarial.merge(self.directory)
-        verdicts = store.load(self.directory).verdicts
-        self.record |= store.costs(verdicts, self.record) | {"finished": True}
+        made = store.Run(store.load(self.directory).verdicts, self.record, self.directory)
+        self.record |= store.costs(made.verdicts, self.record) | {"finished": not store.missing(made)}
         self._save()
-        return store.Run(verdicts, self.record, self.directory)
+        return made
 
     def close(self) -> None:
         """Let go of the files, keeping what the run cost so far."""
@@ -172,7 +172,7 @@ def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
 def _difference(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     shown = [json.dumps(side.get(key)) for side in (old, new)]
     if max(map(len, shown)) > 80:
-        return f"another {key}"
+        return f"other {key}" if key.endswith("s") else f"another {key}"
     return f"{key} {shown[0]}, not {shown[1]}"
 
 

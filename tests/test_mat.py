@@ -59,7 +59,7 @@ def run(model: str, defense: str, *parts: list[Verdict], weights: object = None,
 def kept(made: store.Run, place: Path, **probes: pd.DataFrame) -> store.Run:
     """The same run, written to a folder with what probes found."""
     place.mkdir(parents=True)
-    (place / "run.json").write_text(store.dump(made.record))
+    (place / "run.json").write_text(store.dump(made.record | {"finished": True}))
     text = made.verdicts.to_csv(index=False, lineterminator="\n")
     (place / "verdicts.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     for name, table in probes.items():

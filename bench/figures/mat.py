@@ -16,7 +16,7 @@ from bench.dossiers import Dossier, dossiers
 from bench.figures.curves import NORMS, in_255ths
 from bench.registry import figures
 from bench.store import Run
-from bench.tables.systems import System, system
+from bench.tables.systems import DEFENSES, System, system
 from bench.types import CLEAN
 
 # Paul Tol's "muted" scheme: ten colours that stay apart for the colour-blind; the pale grey comes last.
@@ -43,7 +43,7 @@ def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
     A figure a model: dots are clean images, triangles those that the attack broke; coloured by label on the left and by
     prediction on the right.
     """
-    found = {dossier.model: (dossier, dossier.probe("embedding")) for dossier in dossiers(runs)}
+    found = {dossier.model: (dossier, dossier.probe("embedding")) for dossier in _shown(runs)}
     return {name: _embedding(dossier, points) for name, (dossier, points) in found.items() if points is not None}
 
 
@@ -55,7 +55,7 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
     holds several.
     """
     sweeps: dict[tuple[str, str], list[_Sweep]] = {}
-    for dossier in dossiers(runs):
+    for dossier in _shown(runs):
         for run in dossier.runs:
             if run.record.get("eps_grid"):
                 norm = str(run.record["norm"])
@@ -64,6 +64,11 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
                 if line.pgd or line.worst:
                     sweeps.setdefault((str(run.record["data"]), norm), []).append(line)
     return {f"{data}-{norm}": _curves(data, norm, found) for (data, norm), found in sweeps.items()}
+
+
+def _shown(runs: Sequence[Run]) -> list[Dossier]:
+    """The models that are systems of the paper."""
+    return [dossier for dossier in dossiers(runs) if system(dossier).defense in DEFENSES]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
 from bench.tables.render import markdown
-from bench.tables.systems import System, printed
+from bench.tables.systems import DEFENSES, System, printed
 from bench.tables.systems import share as fraction
 
 _MAT, _SO, _BIBO, _PLAIN = ("MAT", "O", "O"), ("MAT", "O", "X"), ("MAT", "X", "O"), ("MAT", "X", "X")
@@ -26,7 +26,6 @@ CLAIMS = (
     Claim("BIBO raises robustness", _BIBO, _PLAIN),
     Claim("BIBO adds to SO", _MAT, _SO),
 )
-_DEFENSES = ("Natural", "AT", "TRADES", "MMC", "MAT")
 _INTRODUCTION = """\
 # MAT on trial
 
@@ -56,7 +55,7 @@ _RULES = f"""\
 @pages.register("mat")
 def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     """MAT's claims and models under plain, adaptive and black-box attacks, with verdicts."""
-    shown = sorted((one for one in exhibits(dossiers(runs)) if one.row.defense in _DEFENSES), key=_place)
+    shown = sorted((one for one in exhibits(dossiers(runs)) if one.row.defense in DEFENSES), key=_place)
     numbers = _numbers(published, "2", "PGD")
     data = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
     gains = [compared(claim, name, shown, numbers) for name in data for claim in CLAIMS]
@@ -90,7 +89,7 @@ def _mmc(one: Exhibit) -> str:
 
 
 def _place(one: Exhibit) -> tuple[str, int, bool, bool, str]:
-    return one.row.data, _DEFENSES.index(one.row.defense), one.row.so != "X", one.row.bibo != "X", one.dossier.model
+    return one.row.data, DEFENSES.index(one.row.defense), one.row.so != "X", one.row.bibo != "X", one.dossier.model
 
 
 def _models(shown: Sequence[Exhibit], numbers: Mapping[System, float]) -> str:

@@ -15,6 +15,8 @@ from bench.tables import published as numbers
 
 PAPER = "MAT-002"
 _DEFENSES = {"natural": "Natural", "madry": "AT", "at": "AT", "trades": "TRADES", "mmc": "MMC", "mat": "MAT"}
+DEFENSES = tuple(dict.fromkeys(_DEFENSES.values()))
+"""The defenses of the paper's tables, in their order."""
 _SWITCHES = {"TRADES": ("-", "O")}
 _DATA = ("CIFAR10", "MNIST")
 
@@ -35,11 +37,12 @@ def parts(record: Mapping[str, Any]) -> tuple[str, str, str]:
 
     MAT's weights alpha and beta decide where the checkpoint's stanza records them (`trained_with.mat`); otherwise the
     words of the defense and the model name: `mat-so-bibo`, `mat-bibo`, `mat-so`; plain `mat` has neither. TRADES has no
-    SO to switch, and its robust term plays BIBO's part.
+    SO to switch, and its robust term plays BIBO's part. The nets of the ER-Classifier (er_*) are none of the systems.
     """
     named, model = (re.split(r"[^a-z0-9]+", str(record.get(key, "")).lower()) for key in ("defense", "model"))
     words = named if any(named) else model
-    defense = next((_DEFENSES[word] for word in words if word in _DEFENSES), str(record.get("defense", "")).upper())
+    known = {} if str(record.get("arch", "")).startswith("er_") else _DEFENSES
+    defense = next((known[word] for word in words if word in known), str(record.get("defense", "")).upper())
     if defense != "MAT":
         return defense, *_SWITCHES.get(defense, ("-", "-"))
     weights = (record.get("trained_with") or {}).get("mat")
