@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -133,7 +134,12 @@ def _started(home: Path, out: Path) -> subprocess.Popen[bytes]:
     words = ["--model", STOPPED.model, "--attacks", STOPPED.attacks, "-n", "48", "--batch-size", "8", "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PAUSE": "yes"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", "run", *words], cwd=home, env=environment, stderr=subprocess.PIPE
+        [sys.executable, "-m", "bench.cli", "run", *words],
+        cwd=home,
+        env=environment,
+        stderr=subprocess.PIPE,
+        # A shell's background jobs ignore it, and so would what they start.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None:
         path = out / "verdicts.csv"
