@@ -21,6 +21,7 @@ from bench.figures import curves
 from bench.plan import settable
 from bench.request import Request, subject
 from bench.run import Prepared, execute, prepare
+from bench.specs import spelled
 from bench.tables import run_table
 from bench.types import UserError
 
@@ -98,7 +99,7 @@ def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float
         raise UserError("the model's stanza has eps 0, which makes no grid: give --eps, as in 0:16/255:17")
     exact = Fraction(written) if written else Fraction(eps).limit_denominator(10**6)
     grid = [2 * exact * step / (points - 1) for step in range(points)]
-    return [(float(value), str(value) if "/" in written else f"{float(value):.6g}") for value in grid]
+    return [(float(value), spelled(value, written)) for value in grid]
 
 
 def sweep(request: Request, out: Path | None, resume: bool) -> str:

@@ -36,6 +36,15 @@ def parse_eps(written: str) -> float:
     return value
 
 
+def spelled(eps: Fraction, like: str) -> str:
+    """An eps as text in the manner of another: in 255ths where that is (and comes out even), or as a decimal."""
+    _, over, bottom = like.partition("/")
+    if not over:
+        return f"{float(eps):.6g}"
+    text = f"{float(eps * Fraction(bottom)):.6g}/{bottom.strip()}" if eps else "0"
+    return text if _exact(text) == eps else str(eps)
+
+
 def parse_eps_grid(written: str) -> list[tuple[float, str]]:
     """Read "0:16/255:17" (start:stop:count, both ends in) or "0,2/255,4/255" as (eps, as written) pairs, ascending.
 
@@ -56,7 +65,8 @@ def parse_eps_grid(written: str) -> list[tuple[float, str]]:
     # Exact where the ends are fractions, so that 0:16/255:17 holds 8/255 itself.
     first, last = _exact(pieces[0]), _exact(pieces[1])
     grid = [first + (last - first) * step / (count - 1) for step in range(count)]
-    return [(float(value), str(value) if "/" in written else f"{float(value):.6g}") for value in grid]
+    like = next((piece for piece in pieces[:2] if "/" in piece), pieces[0])
+    return [(float(value), spelled(value, like)) for value in grid]
 
 
 _EXAMPLES = {

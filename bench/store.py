@@ -85,6 +85,7 @@ def lines(rows: Iterable[Verdict]) -> str:
     return text.getvalue()
 
 
+_AGAIN = "delete it and make its rows again with --resume"
 HEADER = ",".join(COLUMNS) + "\n"
 
 
@@ -120,9 +121,9 @@ def parse(text: str, name: str) -> pd.DataFrame:
             na_values={"eps": [""], "size": ["nan"]},
         )
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}): delete it and make its rows again with --resume") from None
+        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}): {_AGAIN}") from None
     if table.duplicated(["attack", "norm", "eps", "index"]).any():
-        raise UserError(f"{name} judges an image twice under one attack: two processes wrote it; delete it and make its rows again with --resume")
+        raise UserError(f"{name} judges an image twice under one attack: two processes wrote it; {_AGAIN}")
     return table
 
 

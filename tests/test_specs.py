@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.specs import AttackSpec, parse_attacks, parse_eps, parse_eps_grid
+from bench.specs import AttackSpec, _exact, parse_attacks, parse_eps, parse_eps_grid, spelled
 from bench.types import UserError
 
 
@@ -169,3 +169,17 @@ def test_attacks_refuse(written: str, fault: str) -> None:
     with pytest.raises(UserError) as error:
         parse_attacks(written)
     assert fault in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("eps", "like", "text"),
+    [
+        ("15/255", "16/255", "15/255"),
+        ("0.25/255", "2/255", "0.25/255"),
+        ("1/765", "8/255", "1/765"),
+        ("0", "8/255", "0"),
+        ("0.15", "0.3", "0.15"),
+    ],
+)
+def test_an_eps_is_spelled_like_another(eps, like, text):
+    assert spelled(_exact(eps), like) == text and parse_eps(text) == parse_eps(eps)
