@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-include results/digits.mk results/mnist.mk
+include results/digits.mk results/trained.mk
 
 # Every table, curve, figure and page under results/ from the stored runs: the same runs give the same bytes.
 tables: $(READY)

@@ -1,0 +1,91 @@
+# The runs of the models trained on MNIST and CIFAR-10, with $BENCH_DATA set: hours on one core. Slow attacks meet fewer
+# images. What is there is not made again; a run that was interrupted goes on.
+MAT_MNIST := natural_mnist_cnn madry_mnist_cnn trades_mnist_cnn mmc_mnist_cnn \
+	mat_mnist_cnn_plain mat_mnist_cnn_so mat_mnist_cnn_bibo mat_mnist_cnn
+MAT_CIFAR10 := natural_wrn madry_wrn mmc_wrn mat_wrn_plain mat_wrn_so mat_wrn
+ADR_MNIST := adv_mnist_cnn adr_mnist_cnn
+BILATERAL_MNIST := bilateral_mnist_cnn
+ER_MNIST := er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short madry_er_mnist_short
+ER_MNIST_DETECTORS := kd lid er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short
+THREE_MNIST := $(ADR_MNIST) $(BILATERAL_MNIST) $(ER_MNIST)
+TRAINED := $(MAT_MNIST) $(MAT_CIFAR10) $(THREE_MNIST)
+
+runs = $(foreach part,$(2),$(1:%=results/runs/%-$(part)/verdicts.csv.gz))
+MODEL = $(firstword $(subst -, ,$(notdir $(@D))))
+ON_MODEL = --model $(MODEL) --out $(@D) --resume
+KEEP = gzip -n -9 $(@D)/verdicts.csv
+.PHONY: results-mnist results-cifar10 results-adr results-bilateral results-er
+
+results-mnist: $(call runs,$(MAT_MNIST),accuracy apgd slow probes sweep)
+results-cifar10: $(call runs,$(MAT_CIFAR10),accuracy apgd slow probes sweep steps8 steps16)
+results-adr: $(call runs,$(ADR_MNIST),accuracy apgd slow hundred surfaces)
+results-bilateral: $(call runs,$(BILATERAL_MNIST),accuracy apgd slow)
+results-bilateral: $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand gradients)
+results-er: $(call runs,$(ER_MNIST),accuracy apgd slow sweep codes)
+results-er: $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/scores.csv.gz)
+
+# How many images, how far a sweep goes, and from which robust model examples are carried over.
+N := 500
+REACH := 0.4
+FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
+$(call runs,$(MAT_MNIST),accuracy apgd probes): N := 1000
+$(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
+$(call runs,$(MAT_CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
+
+$(call runs,$(TRAINED),accuracy): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks \
+		"noise,fgsm,pgd,multi_targeted(steps=40),ddn,adaptive,transfer(model='$(FROM)')"
+	$(KEEP)
+
+# Stronger than PGD with so many steps, and ten times as dear.
+$(call runs,$(TRAINED),apgd): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "apgd_ce,apgd_dlr,apgd_t(targets=3)"
+	$(KEEP)
+
+$(call runs,$(TRAINED),slow): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n 100 --attacks "square,autoattack,cw(searches=4,steps=200)"
+	$(KEEP)
+
+$(call runs,$(TRAINED),sweep): | $(READY)
+	$(BIN)/bench sweep-eps $(ON_MODEL) --attack pgd,margin -n 200 --eps 0:$(REACH):9
+	$(KEEP)
+
+# The images themselves are too large to keep: what probes saw in them stays.
+PROBES = match_rate,embedding,gradients,rescaled$(if $(filter mat_% mmc_%,$(MODEL)),$(COMMA)cosine)
+$(call runs,$(ADR_MNIST),surfaces): PROBES := embedding,gradients,surface
+$(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,gradients): PROBES := gradients
+$(call runs,$(ER_MNIST),codes): PROBES := intrinsic_dimension,rademacher_surface,plane,gradients
+$(call runs,$(TRAINED),probes surfaces gradients codes): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks pgd,ddn --save-adversarial
+	$(BIN)/bench probe $(@D) --probes $(PROBES)
+	rm $(@D)/adversarial.npz
+	$(KEEP)
+
+# MAT's table 3: these steps, at two eps, on CIFAR-10 alone.
+$(call runs,$(MAT_CIFAR10),steps8): EPS := 8/255
+$(call runs,$(MAT_CIFAR10),steps16): EPS := 16/255
+TEN := pgd(steps=10,step_size=2/256),pgd(steps=10,step_size=2/256,targeted=True)
+FIFTY := pgd(steps=50,step_size=2/256),pgd(steps=50,step_size=2/256,targeted=True)
+$(call runs,$(MAT_CIFAR10),steps8 steps16): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --norm linf --eps $(EPS) --attacks "$(TEN),$(FIFTY)"
+	$(KEEP)
+
+# ADR's tables: a hundred steps, and toward every class; its own attack on the model that was not trained by it too.
+HUNDRED := step_size=0.01,steps=100
+$(call runs,$(ADR_MNIST),hundred): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "pgd($(HUNDRED)),bim($(HUNDRED)),mim($(HUNDRED)),multi_margin,\
+	bim_multi_targeted(steps=40),mim_multi_targeted(steps=40)$(if $(filter adv_%,$(MODEL)),$(COMMA)adr(lc=1$(COMMA)gb=1$(COMMA)smt=1))"
+	$(KEEP)
+
+# The bilateral paper's tables: up to a thousand steps, and two settings of C&W within the ball.
+OFTEN := pgd(steps=20,step_size=0.075),pgd(steps=100,step_size=0.075),pgd(steps=1000,step_size=0.075)
+CARLINI := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within,deepfool
+$(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(OFTEN),margin(steps=100,step_size=0.075),mim,multi_margin,$(CARLINI)"
+	$(KEEP)
+
+$(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/scores.csv.gz): results/runs/natural_mnist_cnn-detect-%/scores.csv.gz: | $(READY)
+	rm -rf $(@D)
+	$(BIN)/bench detect --model natural_mnist_cnn --detector "$(if $(filter kd lid,$*),$*,er(encoder='$*'))" --out $(@D) \
+		--attacks "fgsm,pgd,$(CW),$(SURE)" --fit-attack "fgsm,pgd,$(CW)"
+	gzip -n -9 $(@D)/scores.csv
