@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from bench import checkpoints, detections, making, passes, registry, specs
+from bench import checkpoints, detections, making, passes, registry, rejection, specs
 from bench.data import loading
 from bench.detectors.fitting import Detector, Fitted, Known, fit
 from bench.detectors.joint import Joint
@@ -115,7 +115,7 @@ class Trial:
             fitted = fit(measure, self.known, torch.cat([one.x for one in harmless]), adversarial.x)
             calibration = self._scored(fitted, grounds.clean("calibration"))
             right = calibration["label"] == calibration["clean_pred"]
-            level = detections.threshold(calibration[right]["score"])
+            level = rejection.threshold(calibration[right]["score"])
             self.facts["thresholds"][planned.label], self.facts["noise"][planned.label] = level, distance
             shown = [*harmless, adversarial, grounds.clean("test"), grounds.noisy("test", distance), *met]
             shown.append(grounds.joint(fitted, level, self.joint))

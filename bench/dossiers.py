@@ -96,9 +96,10 @@ class Dossier:
         """The worst of all attacks."""
         return worst(self.under(threat))
 
-    def minimal(self, name: str, norm: str) -> Judged | None:
-        """A minimal attack by its registered name and norm, on the most images that a run had."""
+    def minimal(self, name: str, norm: str, **wanted: Any) -> Judged | None:
+        """A minimal attack by its registered name, norm and some of its fields, on the most images that a run had."""
         found = [one for one in self.judged if one.name == name and one.outcome.norm == norm]
+        found = [one for one in found if wanted.items() <= one.fields.items()]
         return max(found, key=lambda one: one.n, default=None)
 
     def probe(self, name: str) -> pd.DataFrame | None:

@@ -7,8 +7,10 @@ in any order, by any process, or made again after an interruption.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -163,13 +165,22 @@ def _attacked(
     return capacity.halving(search, torch.arange(len(rows)), joined)
 
 
+def _place(attack: Any, fault: Exception) -> str:
+    """Where in the attack's own file it happened, as " (blur.py, line 31)"; empty where that cannot be told."""
+    code = getattr(type(attack).__call__, "__code__", None)
+    frames = [
+        frame for frame in traceback.extract_tb(fault.__traceback__) if code and frame.filename == code.co_filename
+    ]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
 def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
     try:
         x_adv = planned.attack(model, x, y, budget, keys)
     except Exception as fault:
         if isinstance(fault, UserError) or passes.out_of_memory(fault):
             raise
-        what = f"{type(fault).__name__}: {one_line(fault)}"
+        what = f"{type(fault).__name__}: {one_line(fault)}{_place(planned.attack, fault)}"
         raise UserError(f"attack {planned.label!r} failed with {what}: mend the attack or its fields") from fault
     if not isinstance(x_adv, Tensor):
         raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: mend the attack")

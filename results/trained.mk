@@ -17,7 +17,7 @@ KEEP = gzip -n -9 $(@D)/verdicts.csv
 .PHONY: results-mnist results-cifar10 results-adr results-bilateral results-er
 
 results-mnist: $(call runs,$(MAT_MNIST),accuracy apgd slow probes sweep)
-results-cifar10: $(call runs,$(MAT_CIFAR10),accuracy apgd slow probes sweep steps8 steps16)
+results-cifar10: $(call runs,$(MAT_CIFAR10),accuracy slow probes sweep steps8 steps16)
 results-adr: $(call runs,$(ADR_MNIST),accuracy apgd slow hundred surfaces)
 results-bilateral: $(call runs,$(BILATERAL_MNIST),accuracy apgd slow)
 results-bilateral: $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand gradients)
@@ -28,13 +28,15 @@ results-er: $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/score
 N := 500
 REACH := 0.4
 FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
+HARDER := multi_targeted(steps=40)
 $(call runs,$(MAT_MNIST),accuracy apgd probes): N := 1000
 $(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
+$(call runs,$(MAT_CIFAR10),accuracy): HARDER := apgd_ce
 $(call runs,$(MAT_CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
 
 $(call runs,$(TRAINED),accuracy): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks \
-		"noise,fgsm,pgd,multi_targeted(steps=40),ddn,adaptive,transfer(model='$(FROM)')"
+		"noise,fgsm,pgd,$(HARDER),ddn,adaptive,transfer(model='$(FROM)')"
 	$(KEEP)
 
 # Stronger than PGD with so many steps, and ten times as dear.
@@ -79,7 +81,7 @@ $(call runs,$(ADR_MNIST),hundred): | $(READY)
 
 # The bilateral paper's tables: up to a thousand steps, and two settings of C&W within the ball.
 OFTEN := pgd(steps=20,step_size=0.075),pgd(steps=100,step_size=0.075),pgd(steps=1000,step_size=0.075)
-CARLINI := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within,deepfool
+CARLINI := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within,cw(searches=5,steps=100,lr=0.1,c0=100),deepfool
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(OFTEN),margin(steps=100,step_size=0.075),mim,multi_margin,$(CARLINI)"
 	$(KEEP)

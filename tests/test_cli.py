@@ -366,6 +366,8 @@ def test_own_model_from_a_file_and_own_attack_from_a_file(bench):
     assert bench("run", "--model", "tiny", *words, "--out", "out").code == 0
     row = pd.read_csv("out/table.csv").iloc[0]
     assert row["attack"] == "mine.py:Grey(level=0.25)" and row["mean_size"] > 0
+    Path("mine.py").write_text(Path("mine.py").read_text().replace("self.level)", "self.depth)"))
+    one_line(bench("run", "--model", "tiny", *words, "--out", "failed"), "no attribute 'depth' (mine.py, line 12)")
 
 
 def test_labels_that_do_not_fit_are_refused():

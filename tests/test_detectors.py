@@ -13,7 +13,7 @@ import torch
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KernelDensity
 
-from bench import detecting, detections, registry, suspects
+from bench import detecting, detections, registry, rejection, suspects
 from bench.detectors import fitting, joint, kde, lid
 from bench.types import CLEAN, Budget, UserError
 from tests import subjects
@@ -146,7 +146,7 @@ class TestFitting:
         made = fitted(model, name)
         x, _ = dull(model, 100, "test")
         sharp, _ = subjects.images(model, 100, SHAPE, "test")
-        assert detections.auroc(made.score(x).tolist(), made.score(sharp).tolist()) > 0.8
+        assert rejection.auroc(made.score(x).tolist(), made.score(sharp).tolist()) > 0.8
         alone = torch.cat([made.score(x[i : i + 1]) for i in range(10)])
         assert torch.allclose(alone, made.score(x[:10]), atol=1e-4)
         assert torch.equal(made.answers(x)[:, :-1], model(x))
@@ -192,7 +192,7 @@ class TestJoint:
         x, y = dull(model, 24, "joint")
         budget, keys = subjects.budget("linf", 0.15, len(x)), subjects.keys(len(x))
         clean = made.score(x)
-        level = detections.threshold(clean.tolist())
+        level = rejection.threshold(clean.tolist())
         oblivious = registry.attacks["pgd"](steps=20)(model, x, y, budget, keys)
         mine = joint.Joint(steps=20)(made, level, x, y, budget, keys)
 
@@ -238,9 +238,12 @@ class TestNumbers:
         rows += [self.row("test", CLEAN, i, score, clean_pred=clean) for i, score, clean in self.clean]
         rows += [self.row("test", "noise", i, score) for i, score in ((1, -1.0), (2, 1.0))]
         adversarial = [(1, True, -0.9), (2, False, -1.0), (3, True, 2.0), (4, True, -0.61)]
-        rows += [self.row("test", "pgd", i, score, broken=hit, adv_pred=int(hit)) for i, hit, score in adversarial]
+        asked: dict[str, object] = {"norm": "linf", "eps": 0.2}
+        rows += [
+            self.row("test", "pgd", i, score, broken=hit, adv_pred=int(hit), **asked) for i, hit, score in adversarial
+        ]
         made = detections.write(tmp_path / "a", {"detector": {"spec": "kd"}, "model": "m"}, pd.DataFrame(rows))
-        (line,) = detections.summary(made).to_dict("records")
+        (line,) = rejection.summary(made).to_dict("records")
         # Of 40 calibration scores the 95 % quantile is the 39th: -0.62; image 1 is above it when clean.
         assert line["n"] == 5 and line["clean_accuracy"] == 0.8 and line["fpr_rate"] == 0.25
         assert line["clean_reject_accuracy"] == 0.6 and line["robust_accuracy"] == 0.2
@@ -248,6 +251,17 @@ class TestNumbers:
         assert line["robust_reject_accuracy"] == pytest.approx(0.6)
         assert line["nadv_accuracy"] == pytest.approx(5 / 6) and line["com_accuracy"] == 0.5
         assert line["auroc"] == pytest.approx((1.5 + 4 + 3) / 12) and line["broken_n"] == 3
+
+        # Two attacks within the budget end in their worst, image by image; one in another norm is no part of it.
+        more = [(2, True, -1.0), (4, False, -1.0)]
+        rows += [self.row("test", "fgsm", i, score, broken=hit, adv_pred=int(hit), **asked) for i, hit, score in more]
+        rows += [self.row("test", "cw", 3, -1.0, broken=True, adv_pred=1, norm="l2")]
+        about = {"detector": {"spec": "kd"}, "model": "m", "threat": asked}
+        lines = rejection.summary(detections.write(tmp_path / "b", about, pd.DataFrame(rows))).set_index("attack")
+        worst = lines.loc["worst"]
+        assert list(lines.index) == ["pgd", "fgsm", "cw", "worst"] and worst["broken_n"] == 4
+        assert worst["robust_accuracy"] == 0 and worst["robust_reject_accuracy"] == pytest.approx(0.4)
+        assert worst["com_accuracy"] == 0.25 and math.isnan(worst["auroc"])
 
     clean = ((0, -0.5, 1), (1, -0.6, 0), (2, -0.9, 0), (3, -0.95, 0), (4, -0.8, 0))
 
@@ -260,8 +274,8 @@ class TestNumbers:
         )
 
     def test_thresholds_and_areas_at_the_edges(self) -> None:
-        assert detections.threshold([]) == float("inf") and detections.threshold([3.0]) == 3.0
-        assert math.isnan(detections.auroc([], [1.0])) and detections.auroc([0.0, 1.0], [1.0]) == 0.75
+        assert rejection.threshold([]) == float("inf") and rejection.threshold([3.0]) == 3.0
+        assert math.isnan(rejection.auroc([], [1.0])) and rejection.auroc([0.0, 1.0], [1.0]) == 0.75
 
 
 ATTACKS = ("--attacks", "fgsm,pgd(steps=5)", "--eps", "0.2")
@@ -287,7 +301,7 @@ class TestCommand:
         record = json.loads(Path("out/detect.json").read_text())
         assert record["detector"]["bandwidth"] > 0 and record["threat"]["eps_written"] == "0.2" and "eps" not in record
         summary = pd.read_csv("out/table.csv")
-        assert len(summary) == 6 and set(summary["fit_attack"]) == {"fgsm", "pgd(steps=5)"}
+        assert len(summary) == 8 and set(summary["fit_attack"]) == {"fgsm", "pgd(steps=5)"}
         by = summary.set_index(["fit_attack", "attack"])["robust_reject_accuracy"]
         assert by["fgsm", "joint"] <= by["fgsm", "fgsm"] + 0.02
         again = bench("detect", "--model", "tiny", "--detector", "kd", *ATTACKS, "--out", "again")
@@ -300,8 +314,8 @@ class TestCommand:
         said = bench("detect", "--model", "tiny", "--detector", "lid(k=10)", *words)
         assert said.code == 0, said.err
         summary = pd.read_csv("out/table.csv")
-        assert summary["fit_attack"].tolist() == ["fgsm"] * 3
-        assert summary["attack"].tolist() == ["pgd(steps=5)", "fgsm", "joint"]
+        assert summary["fit_attack"].tolist() == ["fgsm"] * 4
+        assert summary["attack"].tolist() == ["pgd(steps=5)", "fgsm", "joint", "worst"]
 
     @pytest.mark.parametrize(
         ("words", "said"),
@@ -340,7 +354,7 @@ class TestCommand:
         (tmp_path / "detect.json").write_text('{"schema_version": 1, "detector": {"spec": "kd"}}')
         (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
         with pytest.raises(UserError, match="has other columns"):
-            detections.summary(detections.load(tmp_path))
+            rejection.summary(detections.load(tmp_path))
 
     def test_detectors_are_listed(self, bench) -> None:
         found = bench("list", "detectors")

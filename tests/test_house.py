@@ -42,7 +42,7 @@ LAYERS = {
         "detectors",
     },
     4: {"store", "writing", "adversarial", "provenance", "probed"},
-    5: {"measures", "limits", "detections"},
+    5: {"measures", "limits", "detections", "rejection"},
     6: {"audit", "dossiers", "tables", "figures", "pages", "regress", "publish"},
     7: {"request", "run", "probing", "suspects", "detecting"},
     8: {"session", "gate", "api"},

@@ -28,7 +28,7 @@ def _row(line: Mapping[Any, Any], written: Mapping[float, str]) -> str:
     settings = [f"{heading(name)} = {line[name]}" for name in line if _is_setting(name) and _is_there(line[name])]
     if _is_there(line.get("eps")):
         settings.insert(0, f"ε = {written.get(float(line['eps'])) or format(line['eps'], '.6g')}")
-    name = " ".join(str(line[key]) for key in ("model", "attack") if key in line)
+    name = " ".join(str(line[key]) for key in ("model", "detector", "attack") if key in line)
     ends = [
         stem for stem in (key.removesuffix("_low") for key in line if key.endswith("_low")) if _is_there(line[stem])
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import detections
+from bench import rejection
 from bench.store import Run
 from bench.tables import render
 from bench.types import UserError
@@ -51,7 +51,7 @@ def write(run: Run, directory: Path | None = None) -> str:
     place = directory or run.directory
     if place is None:
         raise UserError("a detection in memory has no directory: give one")
-    table, threat = detections.summary(run), run.record["threat"]
+    table, threat = rejection.summary(run), run.record["threat"]
     written = {} if threat["eps"] is None else {float(threat["eps"]): str(threat["eps_written"])}
     limits = [f"{name}_{end}" for name in _BESIDE for end in ("low", "high")]
     render.write(place, "table", table, caption(run, table), written, [*_STATED, *limits])

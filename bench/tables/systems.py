@@ -97,12 +97,14 @@ def sizes(name: str, attack: Judged | None) -> Cells:
 
 
 def steps(attacks: Sequence[Judged]) -> str:
-    """The steps of attacks, "40" or "9 × 1000" for as many searches of so many; different ones with a slash."""
-    written = []
-    for one in attacks:
-        count, searches = one.fields.get("steps"), one.fields.get("searches")
-        written += [f"{searches} × {count}" if searches else str(count)] if count else []
-    return "/".join(sorted(set(written)))
+    """The steps of attacks as `steps_of` writes them; different ones with a slash."""
+    return "/".join(sorted({steps_of(one.fields) for one in attacks} - {""}))
+
+
+def steps_of(fields: Mapping[str, Any]) -> str:
+    """The steps in an attack's fields, "40" or "9 × 1000" for as many searches of so many; empty without any."""
+    count, searches = fields.get("steps"), fields.get("searches")
+    return "" if not count else f"{searches} × {count}" if searches else str(count)
 
 
 def together(*outcomes: Outcome | None) -> list[Outcome | None]:
