@@ -40,7 +40,7 @@ $(ADR:%=results/runs/%): $(READY)
 $(ADR:%=results/runs/%-probes): $(READY)
 	rm -rf $@
 	$(BIN)/bench run --model $(@F:-probes=) --attacks pgd --save-adversarial --out $@
-	$(BIN)/bench probe $@ --probes embedding,gradients,surface
+	$(BIN)/bench probe $@ --probes "embedding(negative=300),gradients,surface"
 	rm $@/adversarial.npz
 	gzip -n -9 $@/verdicts.csv
 

@@ -54,12 +54,12 @@ $(call runs,$(TRAINED),sweep): | $(READY)
 
 # The images themselves are too large to keep: what probes saw in them stays.
 PROBES = match_rate,embedding,gradients,rescaled$(if $(filter mat_% mmc_%,$(MODEL)),$(COMMA)cosine)
-$(call runs,$(ADR_MNIST),surfaces): PROBES := embedding,gradients,surface
+$(call runs,$(ADR_MNIST),surfaces): PROBES := embedding(negative=300),gradients,surface
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,gradients): PROBES := gradients
 $(call runs,$(ER_MNIST),codes): PROBES := intrinsic_dimension,rademacher_surface,plane,gradients
 $(call runs,$(TRAINED),probes surfaces gradients codes): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks pgd,ddn --save-adversarial
-	$(BIN)/bench probe $(@D) --probes $(PROBES)
+	$(BIN)/bench probe $(@D) --probes "$(PROBES)"
 	rm $(@D)/adversarial.npz
 	$(KEEP)
 

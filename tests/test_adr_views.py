@@ -195,7 +195,7 @@ class TestFigures:
         both = [kept(CONV2, tmp_path / "a", embedding=points()), kept(ADV, tmp_path / "b", embedding=points())]
         (drawn,) = figures.figure_3(both).values()
         titles = [ax.get_title() for ax in drawn.axes]
-        assert titles == ["ADV: 9 clean, 3 adversarial", "ADR-ADV, cut conv2: 9 clean, 3 adversarial"]
+        assert titles == ["ADV: 9 clean, 3 broken", "ADR-ADV, cut conv2: 9 clean, 3 broken"]
         (entropy,) = figures.figure_4(both).values()
         assert len(entropy.axes) == 3 and "entropy" in entropy.axes[2].get_ylabel()
         assert publish.figure("adr/4", both, tmp_path / "out").endswith("adr-4-mnist.png")

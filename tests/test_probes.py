@@ -98,6 +98,9 @@ def test_an_embedding_is_the_same_twice_and_drawn_by_key(model) -> None:
     pd.testing.assert_frame_equal(found, probe(model, exhibit(model)))
     assert found["attack"].tolist() == [CLEAN] * 40 + ["pgd"] * 5
     assert found["entropy"].between(0, 1.7).all() and (found[found["attack"] == "pgd"]["index"] % 3 == 0).all()
+    both = registry.probes["embedding"](clean=40, adversarial=0, negative=7, perplexity=8.0)(model, exhibit(model))
+    in_vain = both[both["attack"] == "pgd"]
+    assert len(in_vain) == 7 and (in_vain["prediction"] == in_vain["label"]).all()
     with pytest.raises(UserError, match="more than 90 points"):
         registry.probes["embedding"](perplexity=90.0)(model, exhibit(model))
     with pytest.raises(UserError, match="did you mean pgd"):

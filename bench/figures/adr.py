@@ -57,8 +57,8 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
 def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
     """The latent space by t-SNE (ADR, figure 3); needs `bench probe RUN --probes embedding`.
 
-    A figure a data set, a panel a model: dots are clean images coloured by class, black triangles those that the attack
-    broke.
+    A figure a data set, a panel a model: dots are clean images coloured by class, black triangles negative adversarial
+    examples (attacked in vain; `embedding(negative=300)`), hollow ones those that the attack broke.
     """
     return {name: _embeddings(name, shown, by="label") for name, shown in _probed(runs, "embedding").items()}
 
@@ -67,7 +67,8 @@ def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
 def figure_4(runs: Sequence[Run]) -> Mapping[str, Figure]:
     """Entropy over the latent space by t-SNE (ADR, figure 4); needs `bench probe RUN --probes embedding`.
 
-    A figure a data set, a panel a model; dots are clean images, triangles those that the attack broke.
+    A figure a data set, a panel a model; dots are clean images, triangles those attacked in vain, and upside down those
+    that the attack broke.
     """
     return {name: _embeddings(name, shown, by="entropy") for name, shown in _probed(runs, "embedding").items()}
 
@@ -173,16 +174,20 @@ def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
     top = max(float(one.found["entropy"].max()) for one in shown) if by == "entropy" else 0.0
     drawn = None
     for ax, one in zip(axes, shown, strict=False):
-        clean, attacked = (one.found[(one.found["attack"] == CLEAN) == is_clean] for is_clean in (True, False))
+        is_clean, is_right = one.found["attack"] == CLEAN, one.found["prediction"] == one.found["label"]
+        clean, negative, broken = (one.found[part] for part in (is_clean, ~is_clean & is_right, ~is_clean & ~is_right))
         if by == "label":
             ax.scatter(clean["x"], clean["y"], c=[_colour(int(name)) for name in clean["label"]], s=9, linewidths=0)
-            ax.scatter(attacked["x"], attacked["y"], c="black", marker="^", s=16, linewidths=0, zorder=3)
+            ax.scatter(negative["x"], negative["y"], c="black", marker="^", s=16, linewidths=0, zorder=3)
+            ax.scatter(broken["x"], broken["y"], facecolors="none", edgecolors="black", marker="v", s=16, zorder=3)
         else:
             scale = {"vmin": 0, "vmax": top or 1, "cmap": "viridis"}
             ax.scatter(clean["x"], clean["y"], c=clean["entropy"], s=9, linewidths=0, **scale)
-            edge = {"marker": "^", "s": 24, "linewidths": 0.6, "edgecolors": "black", "zorder": 3}
-            drawn = ax.scatter(attacked["x"], attacked["y"], c=attacked["entropy"], **edge, **scale)
-        ax.set_title(f"{one.title}: {len(clean)} clean, {len(attacked)} adversarial", fontsize=10)
+            edge = {"s": 24, "linewidths": 0.6, "edgecolors": "black", "zorder": 3}
+            for marker, part in (("^", negative), ("v", broken)):
+                drawn = ax.scatter(part["x"], part["y"], c=part["entropy"], marker=marker, **edge, **scale)
+        counts = ((len(clean), "clean"), (len(negative), "negative"), (len(broken), "broken"))
+        ax.set_title(f"{one.title}: {', '.join(f'{count} {name}' for count, name in counts if count)}", fontsize=10)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("#cccccc")
     for ax in axes[len(shown) :]:
@@ -200,5 +205,7 @@ def _marks(shown: Sequence[_Shown], by: str) -> list[Any]:
     classes = sorted({int(name) for one in shown for name in one.found["label"]}) if by == "label" else []
     marks = [Line2D([], [], color=_colour(one), marker="o", linestyle="", label=str(one)) for one in classes]
     marks.append(Line2D([], [], color="#555555", marker="o", linestyle="", markersize=4, label=CLEAN))
-    broken = f"{', '.join(sorted(attacks))}, broken" if attacks else "no attack"
-    return [*marks, Line2D([], [], color="black", marker="^", linestyle="", markersize=5, label=broken)]
+    named = ", ".join(sorted(attacks)) or "no attack"
+    in_vain = Line2D([], [], color="black", marker="^", ls="", markersize=5, label=f"{named}, in vain")
+    broken = Line2D([], [], color="black", marker="v", fillstyle="none", ls="", markersize=5, label=f"{named}, broken")
+    return [*marks, in_vain, broken]

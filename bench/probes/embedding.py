@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench import noise
 from bench.probes.exhibit import Exhibit, Images
+from bench.probes.iterates import last_iterates
 from bench.registry import probes, suggestion
 from bench.types import UserError
 
@@ -19,14 +20,17 @@ from bench.types import UserError
 @probes.register("embedding")
 @dataclass(frozen=True)
 class Embedding:
-    """t-SNE of penultimate features (van der Maaten and Hinton 2008), as in MAT's figure 1.
+    """t-SNE of penultimate features (van der Maaten and Hinton 2008), as in MAT's figure 1 and ADR's figures 3 and 4.
 
     `clean` images and up to `adversarial` of those that `attack` broke, both drawn by key; `attack` "" is the run's
-    first. The layout starts from the principal components.
+    first. Beside them the first `negative` images that PGD, all its steps taken, does not fool, where it ended: ADR's
+    negative adversarial examples, told by a prediction that is the label. The layout starts from the principal
+    components.
     """
 
     clean: int = 1000
     adversarial: int = 300
+    negative: int = 0
     attack: str = ""
     perplexity: float = 30.0
 
@@ -38,6 +42,7 @@ class Embedding:
         attacked = self._attacked(exhibit)
         shown = [_drawn(exhibit.clean, self.clean, seed)]
         shown += [_drawn(part.select(part.broken), self.adversarial, seed) for part in attacked]
+        shown += self._negative(model, exhibit)
         answers = [exhibit.features(model, images) for images in shown]
         z = torch.cat([features for features, _ in answers])
         if len(z) <= self.perplexity:
@@ -48,6 +53,19 @@ class Embedding:
         ).fit_transform(z.numpy())
         table = pd.concat([_rows(images, logits) for images, (_, logits) in zip(shown, answers, strict=True)])
         return table.reset_index(drop=True).assign(x=places[:, 0].astype(float), y=places[:, 1].astype(float))
+
+    def _negative(self, model: Any, exhibit: Exhibit) -> list[Images]:
+        if not self.negative:
+            return []
+        if exhibit.record.get("eps") is None:
+            raise UserError("negative examples need the eps of a run, and this one has none or several")
+        found, left = [], self.negative
+        for part in last_iterates(model, exhibit):
+            found.append(part.select((~part.broken).nonzero().flatten()[:left]))
+            left -= len(found[-1])
+            if not left:
+                break
+        return found
 
     def _attacked(self, exhibit: Exhibit) -> tuple[Images, ...]:
         known = list(dict.fromkeys(part.attack for part in exhibit.attacked))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from bench import ascent, losses, noise, norms, passes
+from bench import losses, noise, norms, passes
 from bench.probes.exhibit import Exhibit, Images
+from bench.probes.iterates import last_iterates
 from bench.registry import probes
-from bench.types import Budget, Norm, UserError
+from bench.types import UserError
 
 _EXAMPLES = {"fooled": True, "unfooled": False}
 _COLUMNS = ("example", "space", "index", "label", "eps", "along", "across", "loss", "prediction")
@@ -73,31 +73,14 @@ def _spaces(model: Any, images: Images) -> list[tuple[str, Tensor, Any]]:
 def _examples(model: Any, exhibit: Exhibit) -> dict[str, Images]:
     """The first image of each kind, attacked; one that no image is of is left out."""
     found: dict[str, Images] = {}
-    for clean in exhibit.batches(exhibit.clean):
-        right = clean.select(passes.reference_outputs(model, clean.x).argmax(1) == clean.y)
-        attacked = replace(right, x=_last_iterates(model, right, exhibit.record))
-        fooled = passes.reference_outputs(model, attacked.x).argmax(1) != attacked.y
+    for attacked in last_iterates(model, exhibit):
         for name, wanted in _EXAMPLES.items():
-            places = (fooled == wanted).nonzero().flatten()
+            places = (attacked.broken == wanted).nonzero().flatten()
             if len(places) and name not in found:
                 found[name] = attacked.select(places[:1])
         if len(found) == len(_EXAMPLES):
             break
     return {name: found[name] for name in _EXAMPLES if name in found}
-
-
-def _last_iterates(model: Any, images: Images, record: Mapping[str, Any]) -> Tensor:
-    """Where the run's first untargeted PGD ends (N, C, H, W), fooled or not; the default one if it had none."""
-    entries = [one["fields"] for one in record["attacks"] if one["name"] == "pgd"]
-    fields: Mapping[str, Any] = next((one for one in entries if not one.get("targeted")), {})
-    norm: Norm = record["norm"]
-    eps = torch.full((len(images),), float(record["eps"]), dtype=torch.float64, device=images.x.device)
-    budget = Budget(norm, eps)
-    schedule = ascent.Schedule.standard(budget, fields.get("steps", 40), fields.get("step_size"))
-    ball = norms.Ball.around(images.x, budget)
-    keys = noise.fold(noise.keys(int(record["seed"]), images.indices, "pgd"), 0)
-    start = ball.sample(keys) if fields.get("random_start", True) else images.x
-    return ascent.ascend(model, losses.ce, ball, images.y, start, replace(schedule, stop=False)).x_adv
 
 
 def _grid(call: Any, at: Tensor, y: Tensor, keys: Tensor, eps: float, points: int) -> dict[str, list[float]]:
