@@ -44,6 +44,21 @@ $(ADR:%=results/runs/%-probes): $(READY)
 	rm $@/adversarial.npz
 	gzip -n -9 $@/verdicts.csv
 
+# The bilateral paper's four attacks, its two settings of C&W and the worst of more; on the baseline beside it too.
+BILATERAL := bilateral_digits bilateral_digits_sup madry_digits
+FOUR := fgsm,pgd(steps=20,step_size=0.05),pgd(steps=100,step_size=0.05),margin(steps=100,step_size=0.05)
+TWO := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within,cw(searches=5,steps=100,lr=0.1,c0=100),deepfool
+.PHONY: $(BILATERAL:%=results/runs/%-bilateral)
+results: $(BILATERAL:%=results/runs/%-bilateral)
+
+$(BILATERAL:%=results/runs/%-bilateral): $(READY)
+	rm -rf $@
+	$(BIN)/bench run --model $(@F:-bilateral=) --out $@ --save-adversarial --attacks \
+		"noise,pgd,$(FOUR),pgd(steps=1000,step_size=0.05),mim,multi_margin,$(TWO),adaptive"
+	$(BIN)/bench probe $@ --probes gradients
+	rm $@/adversarial.npz
+	gzip -n -9 $@/verdicts.csv
+
 # The ER-Classifier and its detectors; not in the baseline of CI either.
 ER := er_digits er_digits_clean ecla_digits ecla_digits_minmax madry_er_digits
 ER_PLANES := er_digits er_digits_clean ecla_digits madry_er_digits er_digits_z2 ecla_digits_z2

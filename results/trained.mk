@@ -6,7 +6,7 @@ MAT_CIFAR10 := natural_wrn madry_wrn mmc_wrn mat_wrn_plain mat_wrn_so mat_wrn
 ADR_MNIST := adv_mnist_cnn adr_mnist_cnn
 BILATERAL_MNIST := bilateral_mnist_cnn
 ER_MNIST := er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short madry_er_mnist_short
-ER_MNIST_DETECTORS := kd lid er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short
+ER_MNIST_DETECTORS := kd lid er_mnist_short er_mnist_clean_short ecla_mnist_short ecla_mnist_minmax_short
 THREE_MNIST := $(ADR_MNIST) $(BILATERAL_MNIST) $(ER_MNIST)
 TRAINED := $(MAT_MNIST) $(MAT_CIFAR10) $(THREE_MNIST)
 
@@ -31,7 +31,7 @@ FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
 HARDER := multi_targeted(steps=40)
 $(call runs,$(MAT_MNIST),accuracy apgd probes): N := 1000
 $(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
-$(call runs,$(MAT_CIFAR10),accuracy): HARDER := apgd_ce
+$(call runs,$(MAT_CIFAR10) $(ADR_MNIST),accuracy): HARDER := apgd_ce
 $(call runs,$(MAT_CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
 
 $(call runs,$(TRAINED),accuracy): | $(READY)
@@ -76,7 +76,7 @@ $(call runs,$(MAT_CIFAR10),steps8 steps16): | $(READY)
 HUNDRED := step_size=0.01,steps=100
 $(call runs,$(ADR_MNIST),hundred): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "pgd($(HUNDRED)),bim($(HUNDRED)),mim($(HUNDRED)),multi_margin,\
-	bim_multi_targeted(steps=40),mim_multi_targeted(steps=40)$(if $(filter adv_%,$(MODEL)),$(COMMA)adr(lc=1$(COMMA)gb=1$(COMMA)smt=1))"
+	multi_targeted($(HUNDRED)),bim_multi_targeted($(HUNDRED)),mim_multi_targeted($(HUNDRED))$(if $(filter adv_%,$(MODEL)),$(COMMA)adr(lc=1$(COMMA)gb=1$(COMMA)smt=1))"
 	$(KEEP)
 
 # The bilateral paper's tables: up to a thousand steps, and two settings of C&W within the ball.
@@ -86,8 +86,10 @@ $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(OFTEN),margin(steps=100,step_size=0.075),mim,multi_margin,$(CARLINI)"
 	$(KEEP)
 
+# The supplement's high confidence on MNIST is 9.
 $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/scores.csv.gz): results/runs/natural_mnist_cnn-detect-%/scores.csv.gz: | $(READY)
 	rm -rf $(@D)
 	$(BIN)/bench detect --model natural_mnist_cnn --detector "$(if $(filter kd lid,$*),$*,er(encoder='$*'))" --out $(@D) \
-		--attacks "fgsm,pgd,$(CW),$(SURE)" --fit-attack "fgsm,pgd,$(CW)"
+		-n 1000 \
+		--attacks "fgsm,pgd,$(CW),cw(searches=4,steps=100,confidence=9)" --fit-attack "fgsm,pgd,$(CW)"
 	gzip -n -9 $(@D)/scores.csv
