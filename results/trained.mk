@@ -52,8 +52,10 @@ $(call runs,$(TRAINED),sweep): | $(READY)
 	$(BIN)/bench sweep-eps $(ON_MODEL) --attack pgd,margin -n 200 --eps 0:$(REACH):9
 	$(KEEP)
 
-# The images themselves are too large to keep: what probes saw in them stays.
-PROBES = match_rate,embedding,gradients,rescaled$(if $(filter mat_% mmc_%,$(MODEL)),$(COMMA)cosine)
+# The images themselves are too large to keep: what probes saw in them stays. The natural model's is asked for the data's
+# own dimension, for the ER-Classifier's table 2.
+PROBES = match_rate,embedding,gradients,rescaled$(if $(filter mat_% mmc_%,$(MODEL)),$(COMMA)cosine)$(if \
+	$(filter natural_%,$(MODEL)),$(COMMA)intrinsic_dimension)
 $(call runs,$(ADR_MNIST),surfaces): PROBES := embedding(negative=300),gradients,surface
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,gradients): PROBES := gradients
 $(call runs,$(ER_MNIST),codes): PROBES := intrinsic_dimension,rademacher_surface,plane,gradients
