@@ -29,7 +29,7 @@ N := 500
 REACH := 0.4
 FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
 HARDER := multi_targeted(steps=40)
-$(call runs,$(MAT_MNIST),accuracy apgd probes): N := 1000
+$(call runs,$(MAT_MNIST),accuracy apgd probes) $(call runs,natural_wrn,probes): N := 1000
 $(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
 $(call runs,$(MAT_CIFAR10) $(ADR_MNIST),accuracy): HARDER := apgd_ce
 $(call runs,$(MAT_CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
