@@ -250,6 +250,17 @@ class TestVerdicts:
         shown = claims.exhibits(dossiers.dossiers([SO_BIBO, other]))
         assert claims.compared(claim, "MNIST", shown, numbers).verdict == claims.NOT_RUN
 
+    def test_a_model_does_not_lose_for_having_been_attacked_more(self) -> None:
+        more = run("m_bibo", "mat", rows("pgd(steps=1000)", 39), weights={"alpha": 0.0, "beta": 1.0})
+        ours, theirs = claims.exhibits(dossiers.dossiers([SO_BIBO, BIBO, more]))[::-1]
+        if ours.dossier.model == "m_bibo":
+            ours, theirs = theirs, ours
+        assert theirs.worst is not None and int(theirs.worst.images["broken"].sum()) == 39
+        left, right = ours.beside(theirs), theirs.beside(ours)
+        # The margin attack that only one of them met is its own adaptive one, and counts.
+        assert left is not None and int(left.images["broken"].sum()) == 24
+        assert right is not None and int(right.images["broken"].sum()) == 24
+
 
 class TestPage:
     def test_says_what_was_not_run(self) -> None:

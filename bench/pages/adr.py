@@ -52,13 +52,14 @@ in percentage points, both with 95 % limits.
 _RULES = f"""\
 ## How the verdicts are reached
 
-- *PGD* is projected gradient descent on cross-entropy, 100 steps where they were run (a gain: the most steps that both
-  models have met); *multiple-targeted* descends the cross-entropy of every wrong class in turn, and an image is robust
-  if it keeps its label against all. *adr* climbs the training loss (with the
-  weights the model was trained with), and that without each of its terms. *adaptive* is the per-image worst of all
-  adaptive attacks, `adr`, `latent` and `margin` among them. *worst* is the per-image worst of every attack in the norm,
-  over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow attack on fewer only adds
-  what it broke. An n beside a number says that it is over other images than the row's.
+- *PGD* is projected gradient descent on cross-entropy, 100 steps where they were run (a gain: the most steps that
+  both models have met); *multiple-targeted* descends the cross-entropy of every wrong class in turn, and an image is
+  robust if it keeps its label against all. *adr* climbs the training loss (with the weights the model was trained
+  with), and that without each of its terms. *adaptive* is the per-image worst of all adaptive attacks, `adr`,
+  `latent` and `margin` among them. *worst* is the per-image worst of every attack in the norm, over the images that
+  all of those on at least {ENOUGH} images, or on all, have met; a slow attack on fewer only adds what it broke. In a
+  gain it is over the attacks that both models met and each one's own adaptive ones. An n beside a number says that it
+  is over other images than the row's.
 - A gain is the difference of two models of one architecture under one threat on the same images, the latent layer after
   the convolutions. Its p-value is McNemar's exact one, its limits Bonett and Price's. It counts if p < 0.05. It
   *survives* if it counts under *worst*, *in part* if its limits there lie below those under the attack named; it *does

@@ -44,12 +44,13 @@ run says so. Accuracies are in percent, gains in percentage points, both with 95
 _RULES = f"""\
 ## How the verdicts are reached
 
-- *PGD* is projected gradient descent on cross-entropy; *CE100* and *CW100* are the paper's, 100 steps on cross-entropy
-  and on the logit margin. *bilateral* climbs the training loss, with the adversarial labels that the model was trained
-  on. *adaptive* is the per-image worst of all adaptive attacks: `bilateral`, `multi_margin` (the margin of every wrong
-  class in turn), `margin`, `normalised_ce`, `kl`, `latent`. *worst* is the per-image worst of every attack in the norm,
-  over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow attack on fewer only adds
-  what it broke. An n beside a number says that it is over other images than the row's.
+- *PGD* is projected gradient descent on cross-entropy; *CE100* and *CW100* are the paper's, 100 steps on
+  cross-entropy and on the logit margin. *bilateral* climbs the training loss, with the adversarial labels that the
+  model was trained on. *adaptive* is the per-image worst of all adaptive attacks: `bilateral`, `multi_margin` (the
+  margin of every wrong class in turn), `margin`, `normalised_ce`, `kl`, `latent`. *worst* is the per-image worst of
+  every attack in the norm, over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow
+  attack on fewer only adds what it broke. In a gain it is over the attacks that both models met and each one's own
+  adaptive ones. An n beside a number says that it is over other images than the row's.
 - A gain is the difference of two models of one architecture under one threat on the same images; published, it is under
   the longest PGD printed of both. Its p-value is McNemar's exact one, its limits Bonett and Price's. It counts if
   p < 0.05. It *survives* if it counts under *worst*, *in part* if its limits there lie below PGD's; it *does not

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench import limits
-from bench.dossiers import Dossier, Threat, robust
+from bench.dossiers import Dossier, Judged, Threat, robust, worst
 from bench.limits import Difference
 from bench.measures import Outcome
 from bench.tables.systems import System, system
@@ -42,8 +42,15 @@ class Exhibit:
     @property
     def worst(self) -> Outcome | None:
         """The worst outcome, if more than PGD was run."""
-        more = self.dossier.under(self.threat, lambda one: not one.is_pgd)
-        return self.dossier.worst(self.threat) if more else None
+        return _worst(self.dossier.under(self.threat))
+
+    def beside(self, other: Exhibit) -> Outcome | None:
+        """The worst outcome over the attacks that another model met too and this one's own adaptive ones.
+
+        So a model does not lose for having been attacked more.
+        """
+        met = {_kind(one) for one in other.dossier.under(other.threat)}
+        return _worst(self.dossier.under(self.threat, lambda one: one.adaptive or _kind(one) in met))
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def compared(claim: Claim, data: str, shown: Sequence[Exhibit], published: Mappi
     if pair is None:
         return Finding(data, claim.text, said, NOT_RUN, NOT_RUN, NOT_RUN)
     plain = difference(pair[0].pgd, pair[1].pgd)
-    full = difference(pair[0].worst, pair[1].worst)
+    full = difference(pair[0].beside(pair[1]), pair[1].beside(pair[0]))
     return Finding(data, claim.text, said, written(plain), written(full), comparison_verdict(plain, full))
 
 
@@ -181,3 +188,12 @@ def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, E
 
 def _alike(a: Exhibit, b: Exhibit) -> bool:
     return all(a.dossier.record.get(key) == b.dossier.record.get(key) for key in ("arch", "split", "data_sha256"))
+
+
+def _worst(attacks: Sequence[Judged]) -> Outcome | None:
+    return worst(attacks) if any(not one.is_pgd for one in attacks) else None
+
+
+def _kind(attack: Judged) -> str:
+    """What makes two attacks the same: how they are written, but for the model that examples are carried over from."""
+    return "transfer" if attack.name == "transfer" else attack.outcome.attack

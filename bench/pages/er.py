@@ -40,7 +40,7 @@ run says so. Accuracies are in percent, gains in percentage points, both with 95
 _RULES = """\
 ## How the verdicts are reached
 
-- Gains are read as on the page of MAT: two models of one architecture under one threat on the same images, McNemar's
+- Gains are read as on MAT's page: two models of one architecture under one threat on the same images, McNemar's
   exact p-value, Bonett and Price's limits. A gain *survives* if it counts (p < 0.05) under *worst*, *in part* if its
   limits there lie below PGD's; it *does not survive* if it counts under PGD alone. *latent* pulls the codes onto those
   of another class: with so few codes it is a strong attack.

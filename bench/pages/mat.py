@@ -38,9 +38,10 @@ _RULES = f"""\
 ## How the verdicts are reached
 
 - *PGD* is projected gradient descent on cross-entropy, the attack of the paper's tables. *adaptive* is the per-image
-  worst of all adaptive attacks that the model's structure allows. *worst* is the per-image worst of every attack in the
-  norm, over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow attack on fewer only
-  adds what it broke. An n beside a number says that it is over other images than the row's.
+  worst of all adaptive attacks that the model's structure allows. *worst* is the per-image worst of every attack in
+  the norm, over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow attack on fewer
+  only adds what it broke. In a gain it is over the attacks that both models met and each one's own adaptive ones. An
+  n beside a number says that it is over other images than the row's.
 - A gain is the difference of two models of one architecture under one threat on the same images. Its p-value is
   McNemar's exact one, its limits Bonett and Price's. It counts if p < 0.05. It *survives* if it counts under *worst*,
   *in part* if its limits there lie below PGD's; it *does not survive* if it counts under PGD alone.
