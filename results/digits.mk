@@ -47,9 +47,10 @@ $(ADR:%=results/runs/%-probes): $(READY)
 # The bilateral paper's four attacks, its two settings of C&W and the worst of more; on the baseline beside it too.
 BILATERAL := bilateral_digits bilateral_digits_sup madry_digits
 FOUR := fgsm,pgd(steps=20,step_size=0.05),pgd(steps=100,step_size=0.05),margin(steps=100,step_size=0.05)
-TWO := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within,cw(searches=5,steps=100,lr=0.1,c0=100),deepfool
-.PHONY: $(BILATERAL:%=results/runs/%-bilateral)
-results: $(BILATERAL:%=results/runs/%-bilateral)
+TWO := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within
+UNBOUNDED := cw(searches=5,steps=100,lr=0.1,c0=100),deepfool
+.PHONY: $(BILATERAL:%=results/runs/%-bilateral) $(BILATERAL:%=results/runs/%-l2)
+results: $(BILATERAL:%=results/runs/%-bilateral) $(BILATERAL:%=results/runs/%-l2)
 
 $(BILATERAL:%=results/runs/%-bilateral): $(READY)
 	rm -rf $@
@@ -57,6 +58,11 @@ $(BILATERAL:%=results/runs/%-bilateral): $(READY)
 		"noise,pgd,$(FOUR),pgd(steps=1000,step_size=0.05),mim,multi_margin,$(TWO),adaptive"
 	$(BIN)/bench probe $@ --probes gradients
 	rm $@/adversarial.npz
+	gzip -n -9 $@/verdicts.csv
+
+$(BILATERAL:%=results/runs/%-l2): $(READY)
+	rm -rf $@
+	$(BIN)/bench run --model $(@F:-l2=) --norm l2 --attacks "$(UNBOUNDED)" --out $@
 	gzip -n -9 $@/verdicts.csv
 
 # The ER-Classifier and its detectors; not in the baseline of CI either.

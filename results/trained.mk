@@ -20,7 +20,7 @@ results-mnist: $(call runs,$(MAT_MNIST),accuracy apgd slow probes sweep)
 results-cifar10: $(call runs,$(MAT_CIFAR10),accuracy slow probes sweep steps8 steps16)
 results-adr: $(call runs,$(ADR_MNIST),accuracy apgd slow hundred surfaces)
 results-bilateral: $(call runs,$(BILATERAL_MNIST),accuracy apgd slow)
-results-bilateral: $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand gradients)
+results-bilateral: $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand l2 gradients)
 results-er: $(call runs,$(ER_MNIST),accuracy apgd slow sweep codes)
 results-er: $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/scores.csv.gz)
 
@@ -83,9 +83,12 @@ $(call runs,$(ADR_MNIST),hundred): | $(READY)
 
 # The bilateral paper's tables: up to a thousand steps, and two settings of C&W within the ball.
 OFTEN := pgd(steps=20,step_size=0.075),pgd(steps=100,step_size=0.075),pgd(steps=1000,step_size=0.075)
-CARLINI := cw_within,cw_within(lr=0.01,steps=1000),deepfool_within,cw(searches=5,steps=100,lr=0.1,c0=100),deepfool
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand): | $(READY)
-	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(OFTEN),margin(steps=100,step_size=0.075),mim,multi_margin,$(CARLINI)"
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(OFTEN),margin(steps=100,step_size=0.075),mim,multi_margin,$(TWO)"
+	$(KEEP)
+
+$(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,l2): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --norm l2 --attacks "$(UNBOUNDED)"
 	$(KEEP)
 
 # The supplement's high confidence on MNIST is 9.

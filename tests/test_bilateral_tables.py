@@ -159,8 +159,10 @@ def test_table_1_has_each_attack_and_the_unbounded_sizes() -> None:
         "10/1000 of eps/4 or eps/5",
         "R-MC-LA",
     ]
-    assert line["cw_success_rate"] == 1 and line["cw_steps"] == "5 × 100", "C&W with other settings is not the paper's"
-    assert line["cw_mean_size"] == pytest.approx(0.2) and line["deepfool_mean_size_low"] < 0.195
+    assert line["cw_l2_success_rate"] == 1 and line["cw_l2_steps"] == "5 × 100", (
+        "C&W with other settings is not the paper's"
+    )
+    assert line["cw_l2_mean_size"] == pytest.approx(0.2) and line["deepfool_l2_mean_size_low"] < 0.195
     assert line["worst_accuracy_low"] < 9 / 40 < line["worst_accuracy_high"]
 
 

@@ -93,7 +93,7 @@ def table_1(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         for name, one in slow.items():
             cells |= accuracy(f"{name}_accuracy", one.outcome if one else None) | ({f"{name}_n": one.n} if one else {})
         for name, fields in _UNBOUNDED.items():
-            cells |= sizes(name, dossier.minimal(name, "l2", **fields))
+            cells |= sizes(f"{name}_l2", dossier.minimal(name, "l2", **fields))
         measured.setdefault((row.data, row.name), []).append(cells)
     attacks = (*("fgsm", "ce1000", "mim"), *_SETTINGS, "deepfool")
     shown = tuple(
@@ -101,7 +101,7 @@ def table_1(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         for name in attacks
         for part in ((f"{name}_n",) if name in (*_SETTINGS, "deepfool") else ()) + limited(f"{name}_accuracy")
     )
-    lengths = tuple(f"{name}_{part}" for name in _UNBOUNDED for part in _SIZES)
+    lengths = tuple(f"{name}_l2_{part}" for name in _UNBOUNDED for part in _SIZES)
     return beside(("data", "defense", *_ABOUT, *shown, *limited("worst_accuracy")[:3], *lengths), known, measured)
 
 
