@@ -12,44 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from bench import adversarial, checkpoints, checks, files, judge, layout, measures, registry, store, trials
+from bench import adversarial, checkpoints, checks, files, judge, layout, measures, registry, store
 from bench.attacks.peers import peers as peer_attacks
 from bench.data import loading
 from bench.figures import curves
 from bench.plan import settable
+from bench.progress import Progress
 from bench.request import Request, subject
-from bench.run import Prepared, execute, prepare
+from bench.run import execute, prepare
 from bench.specs import spelled
 from bench.tables import run_table
 from bench.types import UserError
-
-
-class Progress:
-    """A bar on a terminal: images done, and the running robust accuracy of the attack under way."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        job = prepared.job
-        counts = [len(trials.epsilons(planned, job.threats)) for planned in prepared.attacks]
-        total = sum(counts) * len(job.data)
-        self._bar = tqdm(total=total, unit="row", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
-        self._attack = ""
-        self._robust = self._seen = 0
-
-    def __call__(self, outcome: trials.Outcome) -> None:
-        """Take note of a chunk."""
-        if outcome.chunk.planned.label != self._attack:
-            self._attack, self._robust, self._seen = outcome.chunk.planned.label, 0, 0
-        rows = [row for row in outcome.verdicts if row.attack == self._attack]
-        self._seen += len(rows)
-        self._robust += sum(row.clean_pred == row.label and not row.broken for row in rows)
-        self._bar.set_description(f"{self._attack}: robust {self._robust / max(self._seen, 1):.1%}", refresh=False)
-        self._bar.update(len(rows))
-
-    def close(self) -> None:
-        """Leave the terminal clean."""
-        self._bar.close()
 
 
 def _folder(out: Path | None, resume: bool, model: str, kind: str) -> Path:
@@ -67,7 +41,7 @@ def _made(request: Request, directory: Path, resume: bool) -> store.Run:
             print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
         if directory.parent == Path("runs"):
             print(f"bench: writing to {directory}", file=sys.stderr)
-        progress = Progress(prepared)
+        progress = Progress(prepared, sys.stderr)
         try:
             return execute(prepared, directory, resume, progress)
         finally:

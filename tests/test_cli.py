@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import pickle
@@ -14,6 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import files, store, writing
+from bench.progress import Progress
+from bench.request import Request, subject
+from bench.run import in_memory, prepare
 
 QUICK = ["--model", "tiny", "-n", "40"]
 TABLE = (
@@ -368,6 +372,16 @@ def test_own_model_from_a_file_and_own_attack_from_a_file(bench):
     assert row["attack"] == "mine.py:Grey(level=0.25)" and row["mean_size"] > 0
     Path("mine.py").write_text(Path("mine.py").read_text().replace("self.level)", "self.depth)"))
     one_line(bench("run", "--model", "tiny", *words, "--out", "failed"), "no attribute 'depth' (mine.py, line 12)")
+
+
+def test_a_log_is_told_how_far_a_run_is_in_whole_lines(bench):
+    request, log = Request("tiny", "noise,pgd(steps=3)", n=40, batch_size=8), io.StringIO()
+    with prepare(request, subject(request)) as prepared:
+        progress = Progress(prepared, log, every=0.0)
+        in_memory(prepared, progress)
+        progress.close()
+    lines = log.getvalue().splitlines()
+    assert lines and all(line.startswith("bench: ") and " of 80 rows, " in line for line in lines), lines
 
 
 def test_labels_that_do_not_fit_are_refused():

@@ -45,7 +45,7 @@ LAYERS = {
     5: {"measures", "limits", "detections", "rejection"},
     6: {"audit", "dossiers", "tables", "figures", "pages", "regress", "publish"},
     7: {"request", "run", "probing", "suspects", "detecting"},
-    8: {"session", "gate", "api"},
+    8: {"session", "gate", "api", "progress"},
     9: {"cli", "commands"},
 }
 LEVEL = {name: level for level, names in LAYERS.items() for name in names}
