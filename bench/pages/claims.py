@@ -27,6 +27,12 @@ class Exhibit:
     row: System
 
     @property
+    def is_own(self) -> bool:
+        """Whether the threat is, within a twentieth, the one that the model's stanza names; so if it names none."""
+        own = self.dossier.record.get("trained_for")
+        return own is None or (own["norm"] == self.threat[0] and abs(self.threat[1] - own["eps"]) <= own["eps"] / 20)
+
+    @property
     def pgd(self) -> Outcome | None:
         """PGD's outcome."""
         found = self.dossier.pgd(self.threat)

@@ -61,7 +61,8 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     data = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
     gains = [compared(claim, name, shown, numbers) for name in data for claim in CLAIMS]
     sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(gains, "PGD"))]
-    sections += ["### Printed accuracies\n", _levels(shown, numbers, _numbers(published, "4", "Adaptive-PGD"))]
+    own = [one for one in shown if one.is_own]
+    sections += ["### Printed accuracies\n", _levels(own, numbers, _numbers(published, "4", "Adaptive-PGD"))]
     for name in data:
         here = [one for one in shown if one.row.data == name]
         sections += [f"## Models on {name}\n", _models(here, numbers) if here else f"{NOT_RUN.capitalize()}.\n"]
@@ -94,7 +95,7 @@ def _place(one: Exhibit) -> tuple[str, int, bool, bool, str]:
 
 
 def _models(shown: Sequence[Exhibit], numbers: Mapping[System, float]) -> str:
-    return markdown(pd.DataFrame([_model(one, numbers.get(one.row)) for one in shown]))
+    return markdown(pd.DataFrame([_model(one, numbers.get(one.row) if one.is_own else None) for one in shown]))
 
 
 def _model(one: Exhibit, published: float | None) -> dict[str, str]:
