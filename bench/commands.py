@@ -57,16 +57,15 @@ def figure(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
 
 
 @click.command()
-@click.argument("name")
-@click.option("--runs", multiple=True, type=_PATH, help="Folders of runs, or folders of such; by default results/runs.")
-@click.option("--out", type=_PATH, help="The file; by default results/NAME.md.")
-def page(name: str, runs: tuple[Path, ...], out: Path | None) -> None:
-    """A paper on trial, from stored runs, as Markdown: bench page mat."""
+@_viewing(Path("results"), "PAGE")
+def page(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
+    """A paper on trial, from stored runs, as Markdown: bench page mat, or all."""
     from bench import publish, registry
 
-    known, stored = publish.names(registry.pages, [name]), publish.load(runs or [_RUNS])
-    for one in known:
-        click.echo(publish.page(one, stored, out or Path("results") / f"{one}.md"))
+    wanted, folders = _sorted_out(names, runs)
+    known, stored = publish.names(registry.pages, wanted), publish.load(folders)
+    for name in known:
+        click.echo(publish.page(name, stored, out))
 
 
 @click.command("publish")

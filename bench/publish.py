@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench import detections, measures, registry, store
-from bench.figures import curves
+from bench.figures import canvas, curves
 from bench.files import write_atomically
 from bench.specs import parse_eps
 from bench.store import Run
@@ -50,13 +50,14 @@ def figure(name: str, runs: Sequence[Run], out: Path) -> str:
     make, paths = registry.figures[name], []
     for part, drawn in make(runs).items():
         paths.append(out / f"{name.replace('/', '-')}-{part}.png")
-        curves.save(drawn, paths[-1])
+        canvas.save(drawn, paths[-1])
     about = (inspect.getdoc(make) or "").partition("\n")[0]
     return "\n".join(map(str, paths)) or f"{name}: the runs hold nothing to draw. {about}"
 
 
-def page(name: str, runs: Sequence[Run], path: Path) -> str:
-    """One paper's page as Markdown; where it is."""
+def page(name: str, runs: Sequence[Run], out: Path) -> str:
+    """One paper's page as Markdown in `out`; where it is."""
+    path = out / f"{name}.md"
     write_atomically(path, registry.pages[name](runs, published.load()))
     return str(path)
 
@@ -77,7 +78,7 @@ def everything(places: Sequence[Path], out: Path) -> str:
         table(name, runs, out / "tables")
     for name in registry.figures:
         figure(name, runs, out / "figures")
-    pages = [page(name, runs, out / f"{name}.md") for name in registry.pages]
+    pages = [page(name, runs, out) for name in registry.pages]
     return "\n".join([f"{len(runs)} runs, {out / 'tables'}, {out / 'figures'}", *pages])
 
 

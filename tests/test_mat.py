@@ -356,6 +356,7 @@ def test_commands_find_runs_and_names(bench, tmp_path: Path) -> None:
     assert "m_trades" in Path("results/tables/mat-4.csv").read_text()
     assert bench("figure", "mat/1", "--runs", "elsewhere").out.strip() == "results/figures/mat-1-m_trades.png"
     assert bench("page", "mat").code == 0 and Path("results/mat.md").exists()
+    assert bench("page", "mat", "er", "--out", "pages").out.split() == ["pages/mat.md", "pages/er.md"]
     assert bench("publish", "--out", "all").code == 0 and Path("all/mat.md").exists()
     said = bench("figure", "mat/9")
     assert said.code == 2 and "unknown figure 'mat/9'" in said.err

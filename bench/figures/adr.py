@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.dossiers import Dossier, dossiers
+from bench.figures import canvas
 from bench.registry import figures
 from bench.store import Run
 from bench.tables.adr_systems import is_default, kind
 from bench.types import CLEAN
 
-# Paul Tol's "muted" scheme: ten colours that stay apart for the colour-blind; the pale grey comes last.
-_CLASSES = (
-    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
-)
 _ORDER = ("ADV", "TRADES", "ADR+LC", "ADR+LC/GB", "ADR-ADV", "ADR-TRADES")
+_DIRECTIONS = ("along gradient sign", "across")
 _SPACES = {"input": "over the input", "latent": "over the latent layer"}
 
 
@@ -89,12 +86,6 @@ def _title(dossier: Dossier, system: str, cut: str) -> str:
     return system if is_default(dossier.record) else f"{system}, cut {cut}"
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _surfaces(runs: Sequence[Run], example: str) -> dict[str, Figure]:
     result = {}
     for data, shown in _probed(runs, "surface").items():
@@ -106,19 +97,20 @@ def _surfaces(runs: Sequence[Run], example: str) -> dict[str, Figure]:
 
 
 def _surface(data: str, example: str, shown: Sequence[_Shown]) -> Figure:
-    figure = _figure(13.6, 0.9 + 3.1 * len(shown))
+    figure = canvas.sheet(13.6, 0.9 + 3.1 * len(shown))
     top = {space: max(_of(one.found, space)["loss"].max() for one in shown) for space in _SPACES}
     for row, one in enumerate(shown):
         for place, space in enumerate(_SPACES):
             points = _of(one.found, space)
             at = 4 * row + 2 * place + 1
             hill = figure.add_subplot(len(shown), 4, at, projection="3d")
-            _hill(hill, points, top[space])
+            canvas.hill(hill, points, top[space], _DIRECTIONS)
             hill.set_title(f"{one.title}, {_SPACES[space]}", fontsize=9)
             _map(figure.add_subplot(len(shown), 4, at + 1), points)
-    seen = sorted({int(name) for one in shown for name in (*one.found["prediction"], *one.found["label"])})
-    marks = [Line2D([], [], color=_colour(one), marker="s", linestyle="", label=str(one)) for one in seen]
-    figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=9, title="predicted")
+    seen = [name for one in shown for name in (*one.found["prediction"], *one.found["label"])]
+    figure.legend(
+        handles=canvas.class_marks(seen, "s"), loc="outside right center", frameon=False, fontsize=9, title="predicted"
+    )
     eps = shown[0].record.get("eps_written") or f"{float(shown[0].found['eps'].iloc[0]):.4g}"
     said = f"{data}: cross-entropy (nats) and prediction within ±{eps} of the last PGD iterate of an {example} image"
     figure.suptitle(said.replace("an fooled", "a fooled"), fontsize=10)
@@ -129,46 +121,26 @@ def _of(found: pd.DataFrame, space: str) -> pd.DataFrame:
     return found[found["space"] == space]
 
 
-def _hill(ax: Any, points: pd.DataFrame, top: float) -> None:
-    """Cross-entropy as a surface; models of a figure share the scale."""
-    loss = points.pivot(index="along", columns="across", values="loss")
-    x, y = _mesh(loss)
-    ax.plot_surface(x, y, loss.to_numpy(), cmap="viridis", vmin=0, vmax=top, linewidth=0, antialiased=True)
-    ax.set_zlim(0, top or 1)
-    ax.view_init(elev=28, azim=-125)
-    ax.set_xlabel("along gradient sign", fontsize=7, labelpad=-4)
-    ax.set_ylabel("across", fontsize=7, labelpad=-4)
-    ax.tick_params(labelsize=6, pad=-2)
-    ax.locator_params(nbins=5)
-
-
-def _mesh(table: pd.DataFrame) -> tuple[Any, Any]:
-    along, across = table.index.to_numpy(), table.columns.to_numpy()
-    return along[:, None] + 0 * across[None, :], 0 * along[:, None] + across[None, :]
-
-
 def _map(ax: Any, points: pd.DataFrame) -> None:
     """The predicted class by colour, the point itself as a cross."""
     classes = points.pivot(index="across", columns="along", values="prediction")
     reach = float(points["along"].max()) or 1.0
-    colours = ListedColormap(list(_CLASSES))
-    image = classes.to_numpy() % len(_CLASSES)
-    ax.imshow(image, origin="lower", extent=(-reach, reach) * 2, cmap=colours, vmin=-0.5, vmax=len(_CLASSES) - 0.5)
+    colours = ListedColormap(list(canvas.CLASSES))
+    image = classes.to_numpy() % len(canvas.CLASSES)
+    ax.imshow(
+        image, origin="lower", extent=(-reach, reach) * 2, cmap=colours, vmin=-0.5, vmax=len(canvas.CLASSES) - 0.5
+    )
     ax.plot(0, 0, marker="+", color="white", markersize=9, markeredgewidth=1.6)
     ax.set_title(f"image {int(points['index'].iloc[0])}, class {int(points['label'].iloc[0])}", fontsize=8)
-    ax.set_xlabel("along gradient sign", fontsize=7)
-    ax.set_ylabel("across", fontsize=7)
+    ax.set_xlabel(_DIRECTIONS[0], fontsize=7)
+    ax.set_ylabel(_DIRECTIONS[1], fontsize=7)
     ax.tick_params(labelsize=6)
-
-
-def _colour(name: int) -> str:
-    return _CLASSES[name % len(_CLASSES)]
 
 
 def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    figure = _figure(4.6 * columns + 1.6, 4.5 * rows + 0.4)
+    figure = canvas.sheet(4.6 * columns + 1.6, 4.5 * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     # One scale for all panels; entropy runs from certainty to the uniform distribution.
     top = max(float(one.found["entropy"].max()) for one in shown) if by == "entropy" else 0.0
@@ -177,7 +149,7 @@ def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
         is_clean, is_right = one.found["attack"] == CLEAN, one.found["prediction"] == one.found["label"]
         clean, negative, broken = (one.found[part] for part in (is_clean, ~is_clean & is_right, ~is_clean & ~is_right))
         if by == "label":
-            ax.scatter(clean["x"], clean["y"], c=[_colour(int(name)) for name in clean["label"]], s=9, linewidths=0)
+            ax.scatter(clean["x"], clean["y"], c=canvas.colours(clean["label"]), s=9, linewidths=0)
             ax.scatter(negative["x"], negative["y"], c="black", marker="^", s=16, linewidths=0, zorder=3)
             ax.scatter(broken["x"], broken["y"], facecolors="none", edgecolors="black", marker="v", s=16, zorder=3)
         else:
@@ -202,8 +174,7 @@ def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
 def _marks(shown: Sequence[_Shown], by: str) -> list[Any]:
     """The legend: classes where they are colours, clean and attacked."""
     attacks = {str(name) for one in shown for name in one.found["attack"]} - {CLEAN}
-    classes = sorted({int(name) for one in shown for name in one.found["label"]}) if by == "label" else []
-    marks = [Line2D([], [], color=_colour(one), marker="o", linestyle="", label=str(one)) for one in classes]
+    marks = canvas.class_marks(name for one in shown for name in one.found["label"]) if by == "label" else []
     marks.append(Line2D([], [], color="#555555", marker="o", linestyle="", markersize=4, label=CLEAN))
     named = ", ".join(sorted(attacks)) or "no attack"
     in_vain = Line2D([], [], color="black", marker="^", ls="", markersize=5, label=f"{named}, in vain")

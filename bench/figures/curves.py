@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench import measures
-from bench.files import write_atomically
+from bench.figures import canvas
 from bench.store import Run
 from bench.tables.run_table import protocol
 
-# Okabe and Ito's colours without black and without yellow, too faint on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)))
-NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 _APART = 0.014
 _PANEL = (4.6, 3.6)
 _LEGEND = 2.1
@@ -37,7 +31,7 @@ class _Axis:
     @property
     def label(self) -> str:
         unit = " (units of 1/255)" if self.unit == 255 else " (images in [0, 1])"
-        return f"perturbation size ε in {NORMS[self.norm]}{unit}"
+        return f"perturbation size ε in {canvas.NORMS[self.norm]}{unit}"
 
 
 def draw(run: Run) -> Figure:
@@ -49,8 +43,7 @@ def draw(run: Run) -> Figure:
     outcomes = measures.outcomes(run)
     norms = list(dict.fromkeys(one.norm for one in outcomes))
     panels = max(1, len(norms))
-    figure = Figure(figsize=(_PANEL[0] * panels + _LEGEND, _PANEL[1]), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas.sheet(_PANEL[0] * panels + _LEGEND, _PANEL[1])
     attacks = list(dict.fromkeys(one.attack for one in outcomes if one.attack != measures.WORST))
     styles = {attack: _style(place) for place, attack in enumerate(attacks)}
     axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
@@ -61,7 +54,7 @@ def draw(run: Run) -> Figure:
     if entries:
         order = [label for label in (*attacks, measures.WORST, "clean accuracy") if label in entries]
         figure.legend([entries[label] for label in order], order, loc="outside right upper", frameon=False, fontsize=9)
-    figure.suptitle(protocol(run), fontsize=9, x=0.01, ha="left", color="#444444")
+    canvas.caption(figure, protocol(run))
     return figure
 
 
@@ -71,33 +64,21 @@ def write(run: Run, path: Path) -> None:
     Raises:
         UserError: the disk is full or the place cannot be written.
     """
-    save(draw(run), path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file, whole or not at all.
-
-    Raises:
-        UserError: the disk is full or the place cannot be written.
-    """
-    content = io.BytesIO()
-    # Without the software's name, equal figures are equal files.
-    figure.savefig(content, format="png", metadata={"Software": None})
-    write_atomically(path, content.getvalue())
+    canvas.save(draw(run), path)
 
 
 def _style(place: int) -> dict[str, Any]:
     return {
-        "color": _COLOURS[place % len(_COLOURS)],
-        "marker": _MARKERS[place % len(_MARKERS)],
-        "linestyle": _DASHES[place // len(_COLOURS) % len(_DASHES)],
+        "color": canvas.LINES[place % len(canvas.LINES)],
+        "marker": canvas.MARKERS[place % len(canvas.MARKERS)],
+        "linestyle": _DASHES[place // len(canvas.LINES) % len(_DASHES)],
     }
 
 
 def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
     norm = outcomes[0].norm
     asked = measures.budgets(run.record) if norm == run.record.get("norm") else {}
-    unit = 255.0 if asked and all(in_255ths(written) for written in asked.values()) else 1.0
+    unit = 255.0 if asked and all(canvas.in_255ths(written) for written in asked.values()) else 1.0
     bounds = [one.eps for one in outcomes if one.eps is not None]
     if len(set(bounds)) > 1:
         return _Axis(norm, max(bounds), unit)
@@ -105,11 +86,6 @@ def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
     # A few images that hardly break would squeeze all the others against the left edge.
     reach = float(sizes.quantile(0.98)) if len(sizes) else 0.0
     return _Axis(norm, max(1.5 * max(bounds, default=0.0), 0.0 if bounds else 1.05 * reach) or 1.0, unit)
-
-
-def in_255ths(written: str) -> bool:
-    """Whether an eps was written over 255."""
-    return written.endswith("/255") or written in ("0", "0.0")
 
 
 def _panel(ax: Any, run: Run, outcomes: list[measures.Outcome], styles: dict[str, dict[str, Any]]) -> None:
@@ -133,9 +109,7 @@ def _panel(ax: Any, run: Run, outcomes: list[measures.Outcome], styles: dict[str
     clean = 100 * float(worst[0].images["right"].mean())
     ax.axhline(clean, color="#777777", linestyle="--", linewidth=1, label="clean accuracy", zorder=1)
     ax.set(xlim=(0, 1.02 * axis.end * axis.unit), ylim=(-2, 102), xlabel=axis.label)
-    ax.grid(color="#e6e6e6", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    canvas.frame(ax)
 
 
 def _steps(ax: Any, points: pd.DataFrame, axis: _Axis, **style: Any) -> None:

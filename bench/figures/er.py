@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from bench import measures
 from bench.dossiers import Dossier, dossiers
-from bench.figures.curves import NORMS
+from bench.figures import canvas
 from bench.registry import figures
 from bench.store import Run
 from bench.tables.er_systems import MADRY, embedding, settings, system
 
-# Paul Tol's "muted" scheme: ten colours that stay apart for the colour-blind; the pale grey comes last.
-_CLASSES = (
-    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
-)
-# Okabe and Ito's colours without black and without yellow, too faint on white.
-_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
 Label = Callable[[Mapping[str, Any]], "str | None"]
 
 
@@ -110,12 +101,6 @@ def _title(dossier: Dossier, name: str) -> str:
     return f"{name}, n_z = {embedding(dossier.record)}{other}"
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _sweeps(runs: Sequence[Run], label: Label, title: str) -> dict[str, Figure]:
     lines: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     for dossier in dossiers(runs):
@@ -134,27 +119,18 @@ def _pgd(run: Run) -> pd.DataFrame:
 
 
 def _curves(data: str, norm: str, lines: Mapping[str, pd.DataFrame], title: str) -> Figure:
-    figure = _figure(6.2, 3.9)
+    figure = canvas.sheet(6.2, 3.9)
     ax = figure.subplots()
     ordered = sorted(lines, key=lambda name: (len(name), name))
     for place, name in enumerate(ordered):
-        points, colour = lines[name].sort_values("eps"), _LINES[place % len(_LINES)]
-        limits = 100 * points["ci_low"], 100 * points["ci_high"]
-        ax.fill_between(points["eps"], *limits, color=colour, alpha=0.1, linewidth=0)
-        style: dict[str, Any] = {
-            "color": colour,
-            "marker": _MARKERS[place % len(_MARKERS)],
-            "linewidth": 1.4,
-            "markersize": 4,
-        }
-        ax.plot(points["eps"], 100 * points["robust_accuracy"], label=name, **style)
+        colour, marker = canvas.LINES[place % len(canvas.LINES)], canvas.MARKERS[place % len(canvas.MARKERS)]
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linewidth": 1.4, "markersize": 4}
+        canvas.band(ax, lines[name].sort_values("eps"), label=name, **style)
     counts = sorted({int(n) for points in lines.values() for n in points["n"]})
     ax.set_title(f"{data}, {title}: PGD, n = {'/'.join(map(str, counts))}, Wilson 95 % limits", fontsize=9)
     ax.set(ylim=(-2, 102), xlim=(0, None), ylabel="robust accuracy (%)")
-    ax.set_xlabel(f"perturbation size ε in {NORMS[norm]} (images in [0, 1])")
-    ax.grid(color="#e6e6e6", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel(f"perturbation size ε in {canvas.NORMS[norm]} (images in [0, 1])")
+    canvas.frame(ax)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
@@ -162,55 +138,35 @@ def _curves(data: str, norm: str, lines: Mapping[str, pd.DataFrame], title: str)
 def _hills(data: str, shown: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = _figure(4.0 * columns, 3.7 * rows + 0.4)
+    figure = canvas.sheet(4.0 * columns, 3.7 * rows + 0.4)
     firsts = [(title, found[found["index"] == found["index"].iloc[0]]) for title, found in shown]
     top = max(float(points["loss"].max()) for _, points in firsts)
     for place, (title, points) in enumerate(firsts):
         ax = figure.add_subplot(rows, columns, place + 1, projection="3d")
-        grid = points.pivot(index="along", columns="across", values="loss")
-        across, along = _mesh(grid)
-        ax.plot_surface(along, across, grid.to_numpy(), cmap="viridis", vmin=0, vmax=top, linewidth=0)
-        ax.set(zlim=(0, top))
-        ax.set_xlabel("gradient sign", fontsize=8)
-        ax.set_ylabel("random signs", fontsize=8)
-        ax.tick_params(labelsize=6)
-        ax.locator_params(nbins=5)
-        ax.set_box_aspect(None, zoom=0.85)
+        canvas.hill(ax, points, top, ("gradient sign", "random signs"))
         ax.set_title(title, fontsize=9)
     index = int(firsts[0][1]["index"].iloc[0])
-    figure.suptitle(f"{data}, cross-entropy around clean image {index}", fontsize=9, x=0.01, ha="left", color="#444444")
+    canvas.caption(figure, f"{data}, cross-entropy around clean image {index}")
     return figure
-
-
-def _mesh(grid: pd.DataFrame) -> tuple[Any, Any]:
-    import numpy as np
-
-    across, along = np.meshgrid(grid.columns.to_numpy(float), grid.index.to_numpy(float))
-    return across, along
 
 
 def _planes(data: str, shown: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = _figure(4.0 * columns + 0.9, 3.8 * rows + 0.3)
+    figure = canvas.sheet(4.0 * columns + 0.9, 3.8 * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for ax in list(axes)[len(shown) :]:
         ax.set_axis_off()
     for ax, (title, points) in zip(figure.axes, shown, strict=False):
-        ax.scatter(points["x"], points["y"], c=_colours(points["label"]), s=9, linewidths=0)
+        ax.scatter(points["x"], points["y"], c=canvas.colours(points["label"]), s=9, linewidths=0)
         codes = int(points["size"].iloc[0])
         ax.set_title(title if codes == 2 else f"{title}, two principal components", fontsize=9)
         ax.set_aspect("equal", adjustable="datalim")
         ax.tick_params(labelsize=7)
         ax.grid(color="#eeeeee", linewidth=0.6)
         ax.set_axisbelow(True)
-    classes = sorted({int(one) for _, points in shown for one in points["label"]})
-    marks = [Line2D([], [], color=_CLASSES[one % 10], marker="o", linestyle="", label=str(one)) for one in classes]
+    marks = canvas.class_marks(one for _, points in shown for one in points["label"])
     figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=9, title="class")
     counts = "/".join(sorted({str(len(points)) for _, points in shown}))
-    figure.suptitle(f"{data}: codes of {counts} clean images", fontsize=9, x=0.01, ha="left", color="#444444")
+    canvas.caption(figure, f"{data}: codes of {counts} clean images")
     return figure
-
-
-def _colours(labels: Iterable[Any]) -> list[str]:
-    return [_CLASSES[int(one) % 10] for one in labels]

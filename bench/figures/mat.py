@@ -7,22 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench import measures
 from bench.dossiers import Dossier, dossiers
-from bench.figures.curves import NORMS, in_255ths
+from bench.figures import canvas
 from bench.registry import figures
 from bench.store import Run
 from bench.tables.systems import DEFENSES, System, system
 from bench.types import CLEAN
 
-# Paul Tol's "muted" scheme: ten colours that stay apart for the colour-blind; the pale grey comes last.
-_CLASSES = (
-    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
-)
 # Okabe and Ito's colours without yellow, too faint on white: baselines, then MAT's four in the order of its tables.
 _STYLES = {
     "Natural": ("#777777", "x"),
@@ -103,26 +98,19 @@ def label(row: System) -> str:
     return f"MAT {terms or 'plain'}" if row.defense == "MAT" else row.defense
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _embedding(dossier: Dossier, points: pd.DataFrame) -> Figure:
-    figure = _figure(10.4, 4.9)
+    figure = canvas.sheet(10.4, 4.9)
     attacked = points[points["attack"] != CLEAN]
     attack = "".join(attacked["attack"].iloc[:1])
-    classes = sorted({*points["label"], *points["prediction"]})
     for ax, by in zip(figure.subplots(1, 2), ("label", "prediction"), strict=True):
         for is_clean, rows in ((True, points[points["attack"] == CLEAN]), (False, attacked)):
             shape = {"marker": "o", "s": 9, "linewidths": 0} if is_clean else _triangle()
-            ax.scatter(rows["x"], rows["y"], c=[_CLASSES[int(one) % 10] for one in rows[by]], **shape)
+            ax.scatter(rows["x"], rows["y"], c=canvas.colours(rows[by]), **shape)
         _name_groups(ax, points[points["attack"] == CLEAN], by)
         ax.set_title(f"coloured by {'true label' if by == 'label' else by}", fontsize=10)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("#cccccc")
-    marks = [Line2D([], [], color=_CLASSES[int(one) % 10], marker="o", linestyle="", label=str(one)) for one in classes]
+    marks = canvas.class_marks([*points["label"], *points["prediction"]])
     marks.append(Line2D([], [], color="#555555", marker="o", linestyle="", markersize=4, label=CLEAN))
     broken = f"{attack}, broken" if attack else "no attack"
     marks.append(Line2D([], [], color="#555555", marker="^", linestyle="", markeredgecolor="black", label=broken))
@@ -149,32 +137,28 @@ def _curves(data: str, norm: str, sweeps: Sequence[_Sweep]) -> Figure:
     attacks = ", ".join(sorted({attack for one in ordered if one.worst for attack in one.attacks}))
     both = {"PGD": [(one, one.pgd) for one in ordered], f"worst of {attacks}": [(one, one.worst) for one in ordered]}
     panels = {title: [line for line in lines if line[1]] for title, lines in both.items() if any(p for _, p in lines)}
-    figure = _figure(4.6 * len(panels) + 1.9, 3.9)
+    figure = canvas.sheet(4.6 * len(panels) + 1.9, 3.9)
     written = [text for one in sweeps for text in measures.budgets(one.record).values()]
-    unit, said = (255.0, "units of 1/255") if all(map(in_255ths, written)) else (1.0, "images in [0, 1]")
+    unit, said = (255.0, "units of 1/255") if all(map(canvas.in_255ths, written)) else (1.0, "images in [0, 1]")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
         for one, points in lines:
             twins = {other.model for other in sweeps if other.system == one.system}
             _line(ax, one, points, unit, one.system if len(twins) < 2 else f"{one.system} ({one.model})")
         ax.set_title(title, fontsize=10)
-        ax.set(ylim=(-2, 102), xlim=(0, None), xlabel=f"perturbation size ε in {NORMS[norm]} ({said})")
-        ax.grid(color="#e6e6e6", linewidth=0.7)
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(ylim=(-2, 102), xlim=(0, None), xlabel=f"perturbation size ε in {canvas.NORMS[norm]} ({said})")
+        canvas.frame(ax)
     axes[0].set_ylabel("robust accuracy (%)")
     entries = {name: mark for ax in axes for mark, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(entries.values()), list(entries), loc="outside right upper", frameon=False, fontsize=9)
     counts = sorted({len(point.images) for one in sweeps for point in one.outcomes})
     stated = f"{data}, n = {'/'.join(map(str, counts))}, bands: Wilson 95 % limits"
-    figure.suptitle(stated, fontsize=9, x=0.01, ha="left", color="#444444")
+    canvas.caption(figure, stated)
     return figure
 
 
 def _line(ax: Any, sweep: _Sweep, outcomes: Sequence[measures.Outcome], unit: float, name: str) -> None:
     colour, marker = _STYLES.get(sweep.system, ("#999999", "."))
     points = pd.DataFrame([one.numbers() for one in outcomes]).sort_values("eps")
-    eps = unit * points["eps"]
-    ax.fill_between(eps, 100 * points["ci_low"], 100 * points["ci_high"], color=colour, alpha=0.1, linewidth=0)
     style = {"color": colour, "marker": marker, "linewidth": 1.4, "markersize": 5}
-    ax.plot(eps, 100 * points["robust_accuracy"], label=name, markevery=max(1, len(points) // 8), **style)
+    canvas.band(ax, points, unit, label=name, markevery=max(1, len(points) // 8), **style)
