@@ -261,6 +261,16 @@ class TestVerdicts:
         assert left is not None and int(left.images["broken"].sum()) == 24
         assert right is not None and int(right.images["broken"].sum()) == 24
 
+    def test_in_short_names_what_was_tried(self) -> None:
+        found = [
+            claims.Finding("MNIST", "A", "–", "", "", "survives in part, +1.0 points of +2.0 points"),
+            claims.Finding("MNIST", "B", "–", "", "", "does not survive, reversed"),
+            claims.Finding("MNIST", "C", "–", "", "", "does not survive"),
+            claims.Finding("CIFAR10", "A", "–", "", "", claims.NOT_RUN),
+        ]
+        assert claims.in_short(found) == "- MNIST: **does not survive:** B; C. **survives in part:** A.\n"
+        assert claims.in_short(found[-1:]) == ""
+
 
 class TestPage:
     def test_says_what_was_not_run(self) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.dossiers import ENOUGH, Dossier, Judged, dossiers, worst
 from bench.measures import Outcome
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, level, row
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, in_short, level, row
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -102,7 +102,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
         at_default = [one for one in shown[mode] if is_default(one.dossier.record)]
         pairs = [(claim, name, _matched(claim, name, at_default)) for name in names for claim in CLAIMS]
         gains = [compared(claim, name, both, printed[mode]) for claim, name, both in pairs]
-        sections += [f"### Gains under {title}\n", markdown(verdicts(gains, title))]
+        sections += [f"### Gains under {title}\n", in_short(gains), markdown(verdicts(gains, title))]
     sections += ["### Printed accuracies\n", _levels(shown, printed)]
     for name in names:
         here = [one for one in plain if one.row.data == name]

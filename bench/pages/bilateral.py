@@ -9,7 +9,7 @@ import pandas as pd
 from bench.dossiers import AUTOATTACK, ENOUGH, Dossier, dossiers, worst
 from bench.measures import Outcome
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, difference, level, points, row, share
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, difference, in_short, level, points, row, share
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -68,7 +68,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     names = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
     gains = [compared(claim, where, shown, numbers) for where in names for claim in CLAIMS]
     told = [one for one in gains if one.verdict != NOT_RUN or one.published != "–"]
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(told, "PGD"))]
+    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", in_short(told), markdown(verdicts(told, "PGD"))]
     levels = [level(one, numbers[one.row], "PGD") for one in shown if one.row in numbers]
     none = f"No model of the paper's data: {NOT_RUN}.\n"
     sections += ["### Printed accuracies\n", markdown(verdicts(levels, "ours")) if levels else none]

@@ -181,6 +181,19 @@ def table(findings: Sequence[Finding], same: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict"])
 
 
+def in_short(findings: Sequence[Finding]) -> str:
+    """The claims that were tried by their verdicts, a line a data set; empty if none was."""
+    lines = []
+    for data in dict.fromkeys(one.data for one in findings if one.verdict != NOT_RUN):
+        by_verdict: dict[str, list[str]] = {}
+        for one in findings:
+            if one.data == data and one.verdict != NOT_RUN:
+                by_verdict.setdefault(one.verdict.partition(",")[0], []).append(one.claim)
+        told = [f"**{verdict}:** {'; '.join(by_verdict[verdict])}." for verdict in sorted(by_verdict)]
+        lines.append(f"- {data}: {' '.join(told)}\n")
+    return "".join(lines)
+
+
 def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, Exhibit] | None:
     here = [one for one in shown if one.row.data == data]
     pairs = [

@@ -10,7 +10,7 @@ import pandas as pd
 from bench import detections, measures, rejection
 from bench.dossiers import dossiers, worst
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, row
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, in_short, row
 from bench.pages.claims import table as verdicts
 from bench.registry import pages, tables
 from bench.store import Run
@@ -63,7 +63,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     names = list(dict.fromkeys(["MNIST", "CIFAR10", *(one.row.data for one in shown)]))
     found = [compared(claim, name, shown, {}) for name in names for claim in CLAIMS]
     found.sort(key=lambda one: one.verdict == NOT_RUN)
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(found, "PGD"))]
+    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", in_short(found), markdown(verdicts(found, "PGD"))]
     sections += ["### Detectors\n", _detectors(runs)]
     sections += ["### Detectors against high-confidence C&W\n", _printed(runs, published)]
     for name in names:

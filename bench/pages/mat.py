@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.dossiers import ENOUGH, Dossier, dossiers
 from bench.pages import entries
-from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, exhibits, level, share
+from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, exhibits, in_short, level, share
 from bench.pages.claims import table as verdicts
 from bench.registry import pages
 from bench.store import Run
@@ -60,7 +60,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     numbers = _numbers(published, "2", "PGD")
     data = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
     gains = [compared(claim, name, shown, numbers) for name in data for claim in CLAIMS]
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", markdown(verdicts(gains, "PGD"))]
+    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", in_short(gains), markdown(verdicts(gains, "PGD"))]
     own = [one for one in shown if one.is_own]
     sections += ["### Printed accuracies\n", _levels(own, numbers, _numbers(published, "4", "Adaptive-PGD"))]
     for name in data:
