@@ -56,8 +56,8 @@ def judge(
     return Judgement(adv_pred, size, lawful)
 
 
-def disagreements(model: Callable[[Tensor], Tensor], rows: Any, images: Any, clean: Any) -> int:
-    """How many stored rows of one attack and eps a new judgement does not bear out.
+def disagreements(model: Callable[[Tensor], Tensor], rows: Any, images: Any, clean: Any) -> Any:
+    """The stored rows of one attack and eps that a new judgement does not bear out.
 
     `rows` is a table with the columns of `verdicts.csv`; `images` and `clean` are arrays (n, C, H, W).
     """
@@ -76,4 +76,4 @@ def disagreements(model: Callable[[Tensor], Tensor], rows: Any, images: Any, cle
         & (broken == torch.tensor(rows["broken"].tolist()))
         & torch.isclose(again.size, torch.tensor(rows["size"].tolist(), dtype=torch.float64), rtol=1e-6, atol=1e-12)
     )
-    return int((~(stands | flagged)).sum())
+    return rows[~(stands | flagged).numpy()]

@@ -25,6 +25,9 @@ from bench.specs import spelled
 from bench.tables import run_table
 from bench.types import UserError
 
+_NAMED = 3
+"""How many rows a message names."""
+
 
 def _folder(out: Path | None, resume: bool, model: str, kind: str) -> Path:
     if out is not None:
@@ -103,16 +106,18 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
         raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
     batch = int(made.record["batch_size"])
     with checks.prepared(loaded.model), layout.suited(loaded.model, torch.tensor(kept.clean[:16])):
-        differ = sum(
-            judge.disagreements(
-                loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]
-            )
+        differ = [
+            f"image {row['index']} under {row['attack']}"
             for rows, (images, clean) in adversarial.by_trial(kept, made.verdicts)
             for at in range(0, len(rows), batch)
-        )
+            for row in judge.disagreements(
+                loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]
+            ).to_dict("records")
+        ]
     total = len(made.verdicts)
     if differ:
-        return False, f"{differ} of {total} verdicts of {directory} do not stand"
+        named = ", ".join(differ[:_NAMED]) + (", ..." if len(differ) > _NAMED else "")
+        return False, f"{len(differ)} of {total} verdicts of {directory} do not stand: {named}"
     return True, f"all {total} verdicts of {directory} stand"
 
 

@@ -315,7 +315,7 @@ def test_verify_checks_every_column(bench):
     rows.loc[3, "size"] *= 0.5
     rows.to_csv(path, index=False)
     said = bench("verify", "out")
-    assert said.code == 1 and "1 of 40" in said.out
+    assert said.code == 1 and "1 of 40" in said.out and "image 3 under ddn(steps=20)" in said.out
 
 
 def test_runs_on_different_images_are_not_compared(bench):
