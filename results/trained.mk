@@ -3,9 +3,9 @@
 MAT_MNIST := natural_mnist_cnn madry_mnist_cnn trades_mnist_cnn mmc_mnist_cnn \
 	mat_mnist_cnn_plain mat_mnist_cnn_so mat_mnist_cnn_bibo mat_mnist_cnn
 MAT_CIFAR10 := natural_wrn madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_so mat_wrn_bibo mat_wrn
-# A pass of the wide net takes as long as a hundred of the others: what PGD does not empty at once meets fewer images.
+# The wide nets are slow: those that were not attacked first meet fewer images.
 HOLDING := madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_bibo mat_wrn
-# Still to be trained, by the recipes of these names.
+# Trained so far: bilateral_mnist_cnn. The others wait for their recipes of these names to be run.
 ADR_MNIST := adv_mnist_cnn adr_mnist_cnn
 BILATERAL_MNIST := bilateral_mnist_cnn
 ER_MNIST := er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short madry_er_mnist_short
