@@ -27,7 +27,7 @@ from bench import checks
 from bench.files import one_line
 from bench.types import UserError
 from benchmarks import speed_clock, speed_floor, speed_memory, speed_plot, speed_rows, speed_sides
-from benchmarks.speed_works import CASES, FLOOR, Case, Rival, Work, chosen
+from benchmarks.speed_works import CASES, FLOOR, STEP, Case, Rival, Work, chosen
 
 _QUICK = Path("runs/speed-quick")
 _PLACE = Path("results/speed")
@@ -48,7 +48,7 @@ def _head(case: Case, scene: speed_sides.Scene, work: Work, rival: Rival) -> spe
         "eps": None if scene.planned(work.ours).attack.minimal else scene.eps,
         "n": len(scene.data),
         "ours": work.ours,
-        "other": rival.written.format(step=f"{scene.eps / 30:.6g}") or rival.name,
+        "other": rival.written.format(step=f"{STEP * scene.eps:.6g}") or rival.name,
         "quotient": speed_rows.LOWER_IS_BETTER if lower else "other / ours",
         "versions": ", ".join(versions),
         "note": rival.note or None,

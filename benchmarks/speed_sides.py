@@ -23,7 +23,7 @@ from bench.plan import Planned, plan
 from bench.request import Request, subject
 from bench.types import NOT_FINITE, Budget, ImageSet, Norm, ThreatModel
 from benchmarks import speed_floor
-from benchmarks.speed_works import APART, FLOOR, SWEEP_EPS, Case, Rival, Work
+from benchmarks.speed_works import APART, FLOOR, STEP, SWEEP_EPS, Case, Rival, Work
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Scene:
 
     def planned(self, written: str) -> Planned:
         """The attack of a specification, for this model."""
-        written = written.format(step=repr(self.eps / 30))
+        written = written.format(step=repr(STEP * self.eps))
         return plan(written, self.model, ThreatModel(self.norm, self.eps))[0]
 
 

@@ -38,7 +38,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Work:
-    """One of our attacks and its rivals; `{step}` in what is written stands for eps / 30.
+    """One of our attacks and its rivals; `{step}` in what is written stands for `STEP` eps.
 
     `how` is `attack` (the attack alone is timed), `job` (with everything that `bench.trials` does around it, as for an
     ensemble), `exact` or `bisect` (a job over a grid of eps, met in that order) or `memory` (nothing is timed).
@@ -72,13 +72,17 @@ CASES = (
     Case("natural_digits", "natural", many=256, some=128, few=64),
 )
 
+STEP = 2.5 / 40
+"""The step of our PGD over eps, which its rivals are given too."""
+
+_SAME = "steps of eps / 16, as ours"
 _LEVELS = "rounds to 256 grey levels, its default; ours does not"
 _CW = "3 searches of 100 steps from c = 1 on both sides"
 _ONE_C = "not comparable in strength: one c, no search, cannot move pixels of exactly 0 or 1; 300 steps"
 _ALONE = "its class APGDAttack alone, without AutoAttack's checks"
 _SWEEP = (
     Rival(APART, "pgd(steps=40)", "one job an eps, ours on both sides"),
-    Rival("foolbox", "foolbox:LinfPGD(steps=40)", "one call with a list of 12 epsilons"),
+    Rival("foolbox", "foolbox:LinfPGD(steps=40,rel_stepsize=0.0625)", "one call with a list of 12 epsilons"),
 )
 _FLOOR = (Rival(FLOOR),)
 _BARE = (Rival(BARE),)
@@ -89,9 +93,9 @@ WORKS = (
         "pgd(steps=40)",
         (
             *_FLOOR,
-            Rival("foolbox", "foolbox:LinfPGD(steps=40)"),
-            Rival("torchattacks", "torchattacks:PGD(steps=40,alpha={step})", "alpha = eps / 30, as ours"),
-            Rival("adv_lib", "adv_lib:pgd_linf(steps=40)"),
+            Rival("foolbox", "foolbox:LinfPGD(steps=40,rel_stepsize=0.0625)", _SAME),
+            Rival("torchattacks", "torchattacks:PGD(steps=40,alpha={step})", _SAME),
+            Rival("adv_lib", "adv_lib:pgd_linf(steps=40,relative_step_size=0.0625)", _SAME),
         ),
     ),
     Work(

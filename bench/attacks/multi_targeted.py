@@ -43,7 +43,7 @@ class MultiTargeted(_TowardEach):
     """Descend the cross-entropy of each wrong class from a fresh random start (ADR supplement, section 3).
 
     An image is robust only if it keeps its label against every target. ADR also targets the true class, which cannot
-    break anything and is left out. `step_size` None means eps / 30 in linf, 2.5 eps / steps otherwise.
+    break anything and is left out. `step_size` None means 2.5 eps / steps.
     """
 
     random_start: ClassVar[bool] = True

@@ -23,8 +23,8 @@ def random_wrong_class(keys: Tensor, y: Tensor, classes: int) -> Tensor:
 class PGD:
     """Projected gradient descent on cross-entropy (Madry et al. 2018).
 
-    `step_size` None means eps / 30 in linf, 2.5 eps / steps otherwise. `targeted` descends toward one random wrong
-    class an image, as in MAT table 3; an image is broken when it is misclassified at all, targeted or not.
+    `step_size` None means 2.5 eps / steps. `targeted` descends toward one random wrong class an image, as in MAT table
+    3; an image is broken when it is misclassified at all, targeted or not.
     """
 
     steps: int = 40

@@ -30,7 +30,7 @@ class Transfer:
     With `attack` pgd, bim, mim or margin, the surrogate is climbed for all `steps` and the last iterate is tried: an
     example that merely crosses the surrogate's boundary transfers poorly (Liu et al. 2017). Any other budgeted attack
     of the registry, with its fields as in `attack="multi_targeted(steps=20)"`, is given the surrogate as it is. A
-    `step_size` of None means eps / 30 in linf, 2.5 eps / steps otherwise.
+    `step_size` None means 2.5 eps / steps.
 
     Passes are those of the target: one forward an image. The surrogate's are not counted.
     """

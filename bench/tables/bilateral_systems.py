@@ -147,7 +147,7 @@ def limited(name: str) -> tuple[str, ...]:
 def _step(one: Judged, threat: Threat) -> float:
     """An attack's step over eps; one without a size of its own takes its default in linf."""
     size = one.fields.get("step_size")
-    default = 1 / 5 if one.name in ("mim", "bim") else 1 / 30
+    default = 1 / 5 if one.name in ("mim", "bim") else 2.5 / one.fields["steps"]
     return default if size is None or not threat[1] else float(size) / threat[1]
 
 
