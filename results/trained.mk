@@ -30,17 +30,21 @@ results-er: $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/score
 # How many images, how far a sweep goes, and from which robust model examples are carried over.
 N := 500
 REACH := 0.4
+SWEPT := 200
 FEW := 100
 $(call runs,$(MAT_CIFAR10),slow): FEW := 50
 FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
-$(call runs,$(MAT_MNIST),accuracy apgd): N := 1000
+# PGD as the field runs it on MNIST, with Madry's step, beside our default.
+USUAL := $(COMMA)pgd(step_size=0.01)
 $(call runs,$(HOLDING) mat_wrn_so,probes steps8 steps16) $(call runs,$(HOLDING),accuracy): N := 250
 $(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
+$(call runs,$(MAT_CIFAR10),sweep): SWEPT := 100
+$(call runs,$(MAT_CIFAR10),accuracy): USUAL :=
 $(call runs,$(MAT_CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
 
 $(call runs,$(TRAINED),accuracy): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks \
-		"noise,fgsm,pgd,apgd_ce,ddn,adaptive,transfer(model='$(FROM)')"
+		"noise,fgsm,pgd$(USUAL),apgd_ce,ddn,adaptive,transfer(model='$(FROM)')"
 	$(KEEP)
 
 # The other losses of APGD: the strongest here of a known cost.
@@ -53,7 +57,7 @@ $(call runs,$(TRAINED),slow): | $(READY)
 	$(KEEP)
 
 $(call runs,$(TRAINED),sweep): | $(READY)
-	$(BIN)/bench sweep-eps $(ON_MODEL) --attack pgd,margin -n 200 --eps 0:$(REACH):9
+	$(BIN)/bench sweep-eps $(ON_MODEL) --attack pgd,margin -n $(SWEPT) --eps 0:$(REACH):9
 	$(KEEP)
 
 # The images themselves are too large to keep: what probes saw in them stays. The natural model's is asked for the data's
