@@ -125,6 +125,13 @@ def test_table_2_has_sizes_over_successes_from_another_run_of_the_model() -> Non
     assert line["cw_mean_size_low"] < 0.055 < line["cw_mean_size_high"]
 
 
+def test_pgd_has_the_steps_of_the_printed_numbers_where_they_were_run() -> None:
+    attacks = [entry("pgd", steps=40, step_size=None), entry("pgd(step_size=0.01)", steps=40, step_size=0.01)]
+    both = run("m_trades", "trades", rows("pgd", 6), rows("pgd(step_size=0.01)", 4), attacks=attacks)
+    assert only(table("mat/2", both))["pgd_accuracy"] == 35 / 40
+    assert only(table("mat/2", TRADES))["pgd_accuracy"] == 35 / 40
+
+
 def test_table_3_tells_targeted_from_untargeted_and_10_from_50_steps() -> None:
     specs = {"pgd(steps=10)": (10, False), "pgd(steps=10,targeted=True)": (10, True), "pgd(steps=50)": (50, False)}
     attacks = [entry(spec, steps=steps, targeted=wanted) for spec, (steps, wanted) in specs.items()]

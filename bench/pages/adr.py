@@ -158,7 +158,7 @@ def _levels(shown: Mapping[str, Sequence[UnderPgd]], printed: Mapping[str, Mappi
         for one in shown[mode]:
             if one.row in known and is_default(one.dossier.record):
                 text = f"`{one.dossier.model}` ({one.row.defense}) under {mode} PGD"
-                found.append(replace(level(one, known[one.row], "PGD"), claim=text))
+                found.append(replace(level(one, known[one.row], "PGD", one.pgd), claim=text))
     return markdown(verdicts(found, "ours")) if found else f"No model of the paper's data: {NOT_RUN}.\n"
 
 

@@ -69,7 +69,7 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     gains = [compared(claim, where, shown, numbers) for where in names for claim in CLAIMS]
     told = [one for one in gains if one.verdict != NOT_RUN or one.published != "–"]
     sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", in_short(told), markdown(verdicts(told, "PGD"))]
-    levels = [level(one, numbers[one.row], "PGD") for one in shown if one.row in numbers]
+    levels = [level(one, numbers[one.row], "PGD", one.pgd) for one in shown if one.row in numbers]
     none = f"No model of the paper's data: {NOT_RUN}.\n"
     sections += ["### Printed accuracies\n", markdown(verdicts(levels, "ours")) if levels else none]
     sections += ["### PGD beside AutoAttack\n", _GAP_TEXT, markdown(pd.DataFrame(_gaps(shown)))]

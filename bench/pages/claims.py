@@ -119,9 +119,8 @@ def comparison_verdict(plain: Difference | None, full: Difference | None) -> str
     return "does not survive" if plain.is_gain else "not shown, by PGD either"
 
 
-def level(one: Exhibit, published: float, attack: str) -> Finding:
-    """Judge a printed accuracy under `attack`, which is "PGD" or the paper's adaptive one."""
-    same = one.pgd if attack == "PGD" else one.own
+def level(one: Exhibit, published: float, attack: str, same: Outcome | None) -> Finding:
+    """Judge a printed accuracy under `attack`, by what the same attack left of ours."""
     text = f"{one.dossier.model} under {attack}"
     verdict = level_verdict(published, same, one.worst)
     return Finding(one.row.data, text, f"{100 * published:.2f}", share(same), share(one.worst), verdict)
