@@ -31,7 +31,7 @@ class Schedule:
         """Equal steps of `step_size`; None means 2.5 eps / steps, by which any point of the ball can be reached.
 
         Forty steps of eps / 30, foolbox's and adv_lib's default, end 4/3 eps from where they began, while the ball is
-        2 eps wide: on robust models they leave two to eight points more.
+        2 eps wide: they leave up to seven points more of robust models.
         """
         eps = budget.bound("a schedule of steps")
         size = 2.5 * eps / max(steps, 1) if step_size is None else torch.full_like(eps, step_size)
