@@ -287,8 +287,9 @@ class TestPage:
 
     def test_says_what_survives(self, tmp_path: Path) -> None:
         gradients = pd.DataFrame({"zero": [True, False], "feature_norm": [40.0, 44.0]})
-        columns = ["temperature", "n", "robust", "robust_accuracy"]
-        rescaled = pd.DataFrame([("1", 40, 36, 0.9), ("10", 40, 20, 0.5)], columns=columns)
+        columns = ["temperature", "norm", "eps", "n", "robust", "robust_accuracy"]
+        cells = [("1", "linf", EPS, 40, 36, 0.9), ("10", "linf", EPS, 40, 20, 0.5), ("10", "linf", 2 * EPS, 40, 0, 0.0)]
+        rescaled = pd.DataFrame(cells, columns=columns)
         mine = kept(SO_BIBO, tmp_path / "a", gradients=gradients, rescaled=rescaled)
         text = mat.page([mine, BIBO, SO, PLAIN, TRADES], NUMBERS)
         (line,) = (line for line in text.splitlines() if line.startswith("| MNIST   | SO raises"))

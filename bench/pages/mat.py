@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from bench.dossiers import ENOUGH, Dossier, dossiers
+from bench.dossiers import ENOUGH, Threat, dossiers
 from bench.measures import Outcome
 from bench.pages import entries
 from bench.pages.claims import NOT_RUN, Claim, Exhibit, compared, exhibits, in_short, level, share
@@ -125,19 +126,24 @@ def _model(one: Exhibit, published: float | None) -> dict[str, str]:
         "clean": f"{100 * float(pgd.images['right'].mean()):.1f}" if pgd else NOT_RUN,
         "published PGD": "–" if published is None else f"{100 * published:.2f}",
         **{name: entries.cell(outcome, n) for name, outcome in found.items()},
-        **_probed(dossier),
+        **_probed(one),
     }
 
 
-def _probed(dossier: Dossier) -> dict[str, str]:
-    """Zero gradients, what rescaling does to PGD, and the feature norm."""
-    gradients, rescaled = dossier.probe("gradients"), dossier.probe("rescaled")
-    cells = {"zero gradients": entries.zero_gradients(dossier), "rescaled PGD": NOT_RUN, "feature norm": NOT_RUN}
+def _meets(line: Mapping[Any, Any], threat: Threat) -> bool:
+    """Whether a probe's line is about a threat; probes write eps with six digits."""
+    return line["norm"] == threat[0] and math.isclose(line["eps"], threat[1], rel_tol=1e-5)
+
+
+def _probed(one: Exhibit) -> dict[str, str]:
+    """Zero gradients, what rescaling does to PGD under this threat, and the feature norm."""
+    gradients, rescaled = one.dossier.probe("gradients"), one.dossier.probe("rescaled")
+    cells = {"zero gradients": entries.zero_gradients(one.dossier), "rescaled PGD": NOT_RUN, "feature norm": NOT_RUN}
     if gradients is not None:
         lengths = gradients["feature_norm"].dropna()
         cells["feature norm"] = f"{float(lengths.median()):.3g}" if len(lengths) else "–"
-    if rescaled is not None:
-        by = {str(line["temperature"]): line for line in rescaled.to_dict("records")}
+    lines = [] if rescaled is None else rescaled.to_dict("records")
+    if by := {str(line["temperature"]): line for line in lines if _meets(line, one.threat)}:
         least: Any = min(by.values(), key=lambda line: line["robust"])
         before = f"{100 * by['1']['robust_accuracy']:.1f}" if "1" in by else "?"
         after = f"{100 * least['robust_accuracy']:.1f}"
