@@ -78,6 +78,11 @@ class Dossier:
         asked = [(str(run.record["norm"]), float(run.record["eps"])) for run in self.runs if _has_one_eps(run)]
         return sorted(set(asked))
 
+    def is_own(self, threat: Threat) -> bool:
+        """Whether a threat is, within a twentieth, the one that the model's stanza names; so if it names none."""
+        own = self.record.get("trained_for")
+        return own is None or (own["norm"] == threat[0] and abs(threat[1] - own["eps"]) <= own["eps"] / 20)
+
     def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda one: True) -> list[Judged]:
         """The attacks that meet a description under a threat: those on the most images first."""
         found = [one for one in self.judged if (one.outcome.norm, one.outcome.eps) == threat and wanted(one)]

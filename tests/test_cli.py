@@ -144,7 +144,9 @@ def test_verify_judges_again_without_data_or_attack(bench, monkeypatch):
 def test_compare_and_audit_read_stored_runs(bench):
     bench("run", *QUICK, "--attacks", "pgd(steps=5),fgsm", "--out", "a")
     bench("run", *QUICK, "--attacks", "pgd(steps=5),fgsm", "--seed", "1", "--out", "b")
-    assert "pgd(steps=5)" in bench("compare", "a", "b").out
+    assert "pgd(steps=5)" in bench("compare", "a", "b").out and "unlike" not in bench("compare", "a", "b").out
+    bench("run", *QUICK, "--attacks", "fgsm", "--out", "c")
+    assert "worst is of unlike attacks: only a met pgd(steps=5); only b met none" in bench("compare", "a", "c").out
     said = bench("audit", "a")
     assert said.code == 0 and "not run: noise, adaptive" in said.out
 

@@ -116,6 +116,8 @@ def test_mnist(tmp_path: Path, layout: str, packed: bool) -> None:
 def test_missing_files_say_where_they_were_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "b"))
     a, b, cache = tmp_path / "a", tmp_path / "b", tmp_path / "cache" / "bench" / "data"
+    assert "not found: give --data-dir" in fault(load, "mnist", "train", str(a))
+    a.mkdir()
     assert fault(load, "mnist", "train", str(a)) == (
         f"mnist: train-images-idx3-ubyte.gz not found in {a}, {b}, {cache}: "
         'run "bench data fetch mnist" or set BENCH_DATA'

@@ -257,6 +257,12 @@ class TestVerdicts:
         shown = claims.exhibits(dossiers.dossiers([SO_BIBO, other]))
         assert claims.compared(claim, "MNIST", shown, numbers).verdict == claims.NOT_RUN
 
+    def test_models_that_met_the_same_pgd_are_compared_before_others(self) -> None:
+        claim = claims.Claim("MAT is more robust than TRADES", ("MAT", "O", "O"), ("TRADES", "-", "O"))
+        other = run("m_public", "trades", rows("pgd(steps=100)", 4), rows("kl", 6))
+        found = claims.compared(claim, "MNIST", claims.exhibits(dossiers.dossiers([SO_BIBO, other, TRADES])), {})
+        assert found.models == "`m_mat`, `m_trades`, n = 40"
+
     def test_a_model_does_not_lose_for_having_been_attacked_more(self) -> None:
         more = run("m_bibo", "mat", rows("pgd(steps=1000)", 39), weights={"alpha": 0.0, "beta": 1.0})
         ours, theirs = claims.exhibits(dossiers.dossiers([SO_BIBO, BIBO, more]))[::-1]
@@ -275,7 +281,9 @@ class TestVerdicts:
             claims.Finding("MNIST", "C", "–", "", "", "does not survive"),
             claims.Finding("CIFAR10", "A", "–", "", "", claims.NOT_RUN),
         ]
-        assert claims.in_short(found) == "- MNIST: **does not survive:** B; C. **survives in part:** A.\n"
+        assert claims.in_short(found) == (
+            "- MNIST: **does not survive:** C. **does not survive, reversed:** B. **survives in part:** A.\n"
+        )
         assert claims.in_short(found[-1:]) == ""
 
 

@@ -31,7 +31,9 @@ def load(name: str, split: str = "test", data_dir: str | None = None) -> ImageSe
     Files are looked for in `data_dir`, then `$BENCH_DATA`, then the user's cache.
 
     Raises:
-        UserError: no such data set or split; files that are missing, damaged or not the official ones.
+        UserError: no such data set, split or `data_dir`; files that are missing, damaged or not the official ones.
     """
+    if data_dir and not Path(data_dir).expanduser().is_dir():
+        raise UserError(f"data directory {data_dir!r} not found: give --data-dir a directory that exists")
     found: ImageSet = find(name).load(split, directories(data_dir))
     return found

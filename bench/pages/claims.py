@@ -28,9 +28,8 @@ class Exhibit:
 
     @property
     def is_own(self) -> bool:
-        """Whether the threat is, within a twentieth, the one that the model's stanza names; so if it names none."""
-        own = self.dossier.record.get("trained_for")
-        return own is None or (own["norm"] == self.threat[0] and abs(self.threat[1] - own["eps"]) <= own["eps"] / 20)
+        """Whether the threat is the model's own (`Dossier.is_own`)."""
+        return self.dossier.is_own(self.threat)
 
     @property
     def pgd(self) -> Outcome | None:
@@ -83,6 +82,7 @@ class Finding:
     same: str
     worst: str
     verdict: str
+    models: str = ""
 
 
 def exhibits(found: Sequence[Dossier]) -> list[Exhibit]:
@@ -100,7 +100,9 @@ def compared(claim: Claim, data: str, shown: Sequence[Exhibit], published: Mappi
         return Finding(data, claim.text, said, NOT_RUN, NOT_RUN, NOT_RUN)
     plain = difference(pair[0].pgd, pair[1].pgd)
     full = difference(pair[0].beside(pair[1]), pair[1].beside(pair[0]))
-    return Finding(data, claim.text, said, written(plain), written(full), comparison_verdict(plain, full))
+    counts = dict.fromkeys(str(one.n) for one in (plain, full) if one is not None)
+    models = f"`{pair[0].dossier.model}`, `{pair[1].dossier.model}`, n = {' and '.join(counts)}"
+    return Finding(data, claim.text, said, written(plain), written(full), comparison_verdict(plain, full), models)
 
 
 def comparison_verdict(plain: Difference | None, full: Difference | None) -> str:
@@ -176,8 +178,11 @@ def share(outcome: Outcome | None) -> str:
 def table(findings: Sequence[Finding], same: str) -> pd.DataFrame:
     """Findings as a table for reading, those that were run first; `same` heads the column of the paper's attack."""
     ordered = sorted(findings, key=lambda one: one.verdict == NOT_RUN)
-    rows = [(one.data, one.claim, one.published, one.same, one.worst, f"**{one.verdict}**") for one in ordered]
-    return pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict"])
+    rows = [
+        (one.data, one.claim, one.published, one.same, one.worst, f"**{one.verdict}**", one.models) for one in ordered
+    ]
+    found = pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict", "of"])
+    return found if found["of"].any() else found.drop(columns="of")
 
 
 def in_short(findings: Sequence[Finding]) -> str:
@@ -187,13 +192,15 @@ def in_short(findings: Sequence[Finding]) -> str:
         by_verdict: dict[str, list[str]] = {}
         for one in findings:
             if one.data == data and one.verdict != NOT_RUN:
-                by_verdict.setdefault(one.verdict.partition(",")[0], []).append(one.claim)
+                short = one.verdict if one.verdict.endswith("reversed") else one.verdict.partition(",")[0]
+                by_verdict.setdefault(short, []).append(one.claim)
         told = [f"**{verdict}:** {'; '.join(by_verdict[verdict])}." for verdict in sorted(by_verdict)]
         lines.append(f"- {data}: {' '.join(told)}\n")
     return "".join(lines)
 
 
 def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, Exhibit] | None:
+    """The two models of a claim: of one architecture, preferably under the same PGD, on the most images."""
     here = [one for one in shown if one.row.data == data]
     pairs = [
         (a, b)
@@ -201,11 +208,17 @@ def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, E
         for b in here
         if (a.row[1:], b.row[1:]) == (claim.better, claim.other) and a.threat == b.threat and _alike(a, b)
     ]
-    return max(pairs, key=lambda pair: sum(len(one.worst.images) for one in pair if one.worst), default=None)
+    return max(pairs, key=_shared, default=None)
 
 
 def _alike(a: Exhibit, b: Exhibit) -> bool:
     return all(a.dossier.record.get(key) == b.dossier.record.get(key) for key in ("arch", "split", "data_sha256"))
+
+
+def _shared(pair: tuple[Exhibit, Exhibit]) -> tuple[bool, int]:
+    """Whether PGD was the same on both sides, and how many images the worst of each is over."""
+    plain = [one.pgd.attack for one in pair if one.pgd]
+    return len(set(plain)) == 1, sum(len(one.worst.images) for one in pair if one.worst)
 
 
 def _worst(attacks: Sequence[Judged]) -> Outcome | None:

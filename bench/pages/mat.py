@@ -32,7 +32,9 @@ _INTRODUCTION = """\
 # MAT on trial
 
 Manifold-Aware Training reports 80.55 % (CIFAR-10) and 99.28 % (MNIST) under PGD, and 53.65 % and 92.66 % under its own
-adaptive attack. Here are models trained by this project's recipes, and public ones, under more attacks. Everything
+adaptive attack. Here are models trained by this project's recipes (one seed each, on smaller nets and shorter schedules
+than the paper's, as `defenses/recipes` says), and public ones, under more attacks. A gain is judged between models of
+one budget; a printed accuracy that is *not reproduced* says little of the paper. Everything
 below is made from stored runs (`bench page mat`); what was not run says so. Accuracies are in percent, gains in
 percentage points, both with 95 % limits.
 """
@@ -46,11 +48,13 @@ _RULES = f"""\
   n beside a number says that it is over other images than the row's.
 - A gain is the difference of two models of one architecture under one threat on the same images. Its p-value is
   McNemar's exact one, its limits Bonett and Price's. It counts if p < 0.05. It *survives* if it counts under *worst*,
-  *in part* if its limits there lie below PGD's; it *does not survive* if it counts under PGD alone.
+  *in part* if its limits there lie below PGD's; it *does not survive* if it counts under PGD alone, and is *reversed*
+  if a loss counts under *worst*; *not shown* is what counts under neither. *of* names the two models.
 - A printed accuracy is *reproduced* if the upper limit of ours under the same attack (Wilson's) comes within a point of
-  it, and *survives* if that of *worst* does. Its PGD is taken to have 40 steps of 0.01 on MNIST and 20 of 0.003 on
-  CIFAR-10, as TRADES' scripts have; the paper does not say. Its adaptive attack climbs the training
-  loss (here `mat`, `kl`).
+  it, *survives* if that of *worst* does, and is *not reproduced* otherwise: a shorter training on a smaller net may be
+  why, and a number that is low as printed survives easily. Its PGD is taken to have 40 steps of 0.01 on MNIST and 20
+  of 0.003 on CIFAR-10, as TRADES' scripts have; the paper does not say. Its adaptive attack climbs the training loss
+  (here `mat`, `kl`).
 - *zero gradients*: the share of clean images whose cross-entropy gradient is exactly zero in every pixel. *rescaled
   PGD*: PGD as it is → on logits divided by a constant or by the feature norm, whichever leaves least, on the same
   images; dividing changes no prediction. *feature norm*: its median over clean images.

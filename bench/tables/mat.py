@@ -36,12 +36,13 @@ def _limited(name: str) -> tuple[str, ...]:
     return name, f"{name}_low", f"{name}_high", f"{name}_published"
 
 
-def _each(runs: Sequence[Run], defenses: set[str]) -> Iterator[tuple[System, Dossier, Threat]]:
-    """Every model with one of some defenses, under every threat it was run under."""
+def _each(runs: Sequence[Run], defenses: set[str], own: bool = False) -> Iterator[tuple[System, Dossier, Threat]]:
+    """Every model with one of some defenses, under every threat it was run under, or its own alone."""
     for dossier in dossiers(runs):
         row = system(dossier)
         for threat in dossier.threats if row.defense in defenses else ():
-            yield row, dossier, threat
+            if not own or dossier.is_own(threat):
+                yield row, dossier, threat
 
 
 @tables.register("mat/2")
@@ -64,7 +65,7 @@ def table_2(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         value = share(line) if line["unit"] == "percent" else float(line["value"])
         known.setdefault(row, {})[names[line["attack"], line["metric"]]] = value
     measured: Measured = {}
-    for row, dossier, threat in _each(runs, {key[1] for key in known}):
+    for row, dossier, threat in _each(runs, {key[1] for key in known}, own=True):
         attacks = {name: dossier.minimal(name, "l2") for name in ("cw", "ddn")}
         pgd = printed_pgd(dossier, threat)
         if pgd is None:
@@ -122,7 +123,7 @@ def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         column = "pgd_accuracy_published" if line["attack"] == "PGD" else "adaptive_accuracy_published"
         known.setdefault(row, {})[column] = share(line)
     measured: Measured = {}
-    for row, dossier, threat in _each(runs, {key[1] for key in known}):
+    for row, dossier, threat in _each(runs, {key[1] for key in known}, own=True):
         pgd, theirs = printed_pgd(dossier, threat), dossier.under(threat, lambda one: one.adaptive)
         if pgd is None or not theirs:
             continue
