@@ -107,9 +107,14 @@ class Dossier:
         found = [one for one in found if wanted.items() <= one.fields.items()]
         return max(found, key=lambda one: one.n, default=None)
 
+    def probing(self, name: str) -> tuple[Run, pd.DataFrame] | None:
+        """The first of the runs that a probe looked into, with what it found."""
+        return next(((run, found) for run in self.runs if (found := probed.read(run, name)) is not None), None)
+
     def probe(self, name: str) -> pd.DataFrame | None:
         """What a probe found in the first of the runs that has it."""
-        return next((found for run in self.runs if (found := probed.read(run, name)) is not None), None)
+        found = self.probing(name)
+        return found[1] if found else None
 
     def attack_named(self, spec: str) -> str:
         """The registered name of an attack as rows write it."""

@@ -109,6 +109,7 @@ def test_table_1_reads_the_match_rate_probe(tmp_path: Path) -> None:
         0.9843,
     ]
     assert mine.loc["pgd", ["match_rate_broken", "broken_n"]].tolist() == [0.25, 4]
+    assert mine.loc["pgd", ["eps", "attack_steps"]].tolist() == [EPS, "40"] and np.isnan(mine.loc[CLEAN, "eps"])
     assert mine.loc[CLEAN, "match_rate_20"] == 1 and mine.loc[CLEAN, "match_rate_low"] < 0.95
 
 

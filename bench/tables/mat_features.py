@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from bench import limits, measures
 from bench.dossiers import Dossier, dossiers
 from bench.registry import tables
 from bench.store import Run
-from bench.tables.systems import Cells, System, beside, printed, share, system
+from bench.tables.systems import Cells, System, beside, printed, share, steps_of, system
 from bench.types import CLEAN
 
 _ATTACKS = {"none": CLEAN, "PGD": "pgd", "DDN": "ddn"}
@@ -20,11 +21,25 @@ _MORE = ("match_rate_broken", "broken_n")
 
 
 def _probed(runs: Sequence[Run], defenses: set[str], probe: str) -> Iterator[tuple[System, Dossier, pd.DataFrame]]:
-    """The models that a table may hold with what a probe found, where `kind` is an attack's registered name."""
+    """The models that a table may hold with what a probe found.
+
+    `kind` is an attack's registered name, `eps` and `steps` how it was run (eps NaN for a minimal attack).
+    """
     for dossier in dossiers(runs):
-        row, found = system(dossier), dossier.probe(probe)
-        if row.defense in defenses and found is not None:
-            yield row, dossier, found.assign(kind=[dossier.attack_named(str(name)) for name in found["attack"]])
+        row, probing = system(dossier), dossier.probing(probe)
+        if row.defense in defenses and probing is not None:
+            run, found = probing
+            entries = {entry["spec"]: entry for entry in run.record["attacks"]}
+            met: list[Mapping[str, Any]] = [entries.get(str(name), {"minimal": True}) for name in found["attack"]]
+            yield (
+                row,
+                dossier,
+                found.assign(
+                    kind=[dossier.attack_named(str(name)) for name in found["attack"]],
+                    eps=[math.nan if entry.get("minimal") else run.record["eps"] for entry in met],
+                    steps=[steps_of(entry.get("fields") or {}) for entry in met],
+                ),
+            )
 
 
 @tables.register("mat/1")
@@ -48,7 +63,7 @@ def table_1(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
                 counts |= {int(name.rpartition("_")[2]) for name in cells if name.rpartition("_")[2].isdigit()}
                 measured.setdefault((*row[:2], kind), []).append({"model": dossier.model} | cells)
     others = tuple(f"match_rate_{count}" for count in sorted(counts))
-    columns = ("data", "defense", "attack", "model", "n", *_RATES, *_MORE, *others)
+    columns = ("data", "defense", "attack", "model", "eps", "n", "attack_steps", *_RATES, *_MORE, *others)
     return beside(columns, dict(sorted(known.items(), key=lambda item: item[0][:2])), measured)
 
 
@@ -60,12 +75,18 @@ def _rates(found: pd.DataFrame) -> Cells:
     least = whole[whole["clusters"] == whole["classes"]].iloc[0]
     low, high = measures.wilson(int(least["matched"]), int(least["n"]))
     cells: Cells = {"n": int(least["n"]), "match_rate": float(least["match_rate"])}
-    cells |= {"match_rate_low": low, "match_rate_high": high}
+    cells |= {"match_rate_low": low, "match_rate_high": high, **_how(mine, "attack_steps")}
     for _, line in mine[(mine["points"] == "broken") & (mine["clusters"] == least["clusters"])].iterrows():
         cells |= {"match_rate_broken": float(line["match_rate"]), "broken_n": int(line["n"])}
     for _, line in whole[whole["clusters"] != whole["classes"]].iterrows():
         cells[f"match_rate_{int(line['clusters'])}"] = float(line["match_rate"])
     return cells
+
+
+def _how(found: pd.DataFrame, name: str) -> Cells:
+    """The eps and the steps of the attack that some lines of a probe are about."""
+    eps, count = found["eps"].iloc[0], found["steps"].iloc[0]
+    return ({} if pd.isna(eps) else {"eps": float(eps)}) | ({name: count} if count else {})
 
 
 @tables.register("mat/5")
@@ -86,11 +107,13 @@ def table_5(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         pgd = pgd[pgd["attack"] == pgd["attack"].iloc[0]] if len(pgd) else pgd
         cells = {"model": dossier.model, "n": len(clean)} | _spread("clean", clean) | _spread("pgd", pgd)
         broken = pgd[pgd["broken"]]["cosine"] if len(pgd) else pgd["cosine"]
-        cells |= {"pgd_broken_n": len(broken), "pgd_broken_cosine_mean": float(broken.mean())} if len(pgd) else {}
+        if len(pgd):
+            cells |= {"pgd_broken_n": len(broken), "pgd_broken_cosine_mean": float(broken.mean())}
+            cells |= _how(pgd, "pgd_steps")
         measured.setdefault(row, []).append(cells)
     parts = ("mean", "mean_low", "mean_high", "mean_published", "std", "std_published")
     columns = tuple(f"{kind}_cosine_{part}" for kind in ("clean", "pgd") for part in parts)
-    row_ = ("data", "defense", "so", "bibo", "model", "n")
+    row_ = ("data", "defense", "so", "bibo", "model", "eps", "n", "pgd_steps")
     return beside((*row_, *columns, "pgd_broken_n", "pgd_broken_cosine_mean"), known, measured)
 
 
