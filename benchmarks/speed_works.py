@@ -82,7 +82,7 @@ _ONE_C = "not comparable in strength: one c, no search, cannot move pixels of ex
 _ALONE = "its class APGDAttack alone, without AutoAttack's checks"
 _SWEEP = (
     Rival(APART, "pgd(steps=40)", "one job an eps, ours on both sides"),
-    Rival("foolbox", "foolbox:LinfPGD(steps=40,rel_stepsize=0.0625)", "one call with a list of 12 epsilons"),
+    Rival("foolbox", f"foolbox:LinfPGD(steps=40,rel_stepsize={STEP})", "one call with a list of 12 epsilons"),
 )
 _FLOOR = (Rival(FLOOR),)
 _BARE = (Rival(BARE),)
@@ -93,9 +93,9 @@ WORKS = (
         "pgd(steps=40)",
         (
             *_FLOOR,
-            Rival("foolbox", "foolbox:LinfPGD(steps=40,rel_stepsize=0.0625)", _SAME),
+            Rival("foolbox", f"foolbox:LinfPGD(steps=40,rel_stepsize={STEP})", _SAME),
             Rival("torchattacks", "torchattacks:PGD(steps=40,alpha={step})", _SAME),
-            Rival("adv_lib", "adv_lib:pgd_linf(steps=40,relative_step_size=0.0625)", _SAME),
+            Rival("adv_lib", f"adv_lib:pgd_linf(steps=40,relative_step_size={STEP})", _SAME),
         ),
     ),
     Work(

@@ -5,7 +5,8 @@ MAT_MNIST := natural_mnist_cnn madry_mnist_cnn trades_mnist_cnn mmc_mnist_cnn \
 MAT_CIFAR10 := natural_wrn madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_so mat_wrn_bibo mat_wrn
 # The wide nets are slow: those that were not attacked first meet fewer images.
 HOLDING := madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_bibo mat_wrn
-# Trained so far: adv_mnist_cnn, bilateral_mnist_cnn, er_mnist_short, er_mnist_clean_short, ecla_mnist_short. The others wait for their recipes of these names to be run.
+# Trained so far: adv_mnist_cnn, bilateral_mnist_cnn, er_mnist_short, er_mnist_clean_short, ecla_mnist_short.
+# The others wait for their recipes of these names to be run.
 ADR_MNIST := adv_mnist_cnn adr_mnist_cnn
 BILATERAL_MNIST := bilateral_mnist_cnn
 ER_MNIST := er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short madry_er_mnist_short
