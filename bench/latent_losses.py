@@ -1,7 +1,8 @@
 """Per-example terms of Adversary Divergence Reduction: how far attacked features and predictions stray from clean ones.
 
 Bui et al. 2020 (ADR); the exact forms and the weights of pairs are those of the code released with the paper. The clean
-side is held fixed: no gradient flows through it.
+side of the global and the smoothness term is held fixed: no gradient flows through it. That of the local one is the
+caller's to hold.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TERMS = ("lc", "gb", "smt", "conf")
 
 def local_compactness(z_clean: Tensor, z_adv: Tensor) -> Tensor:
     """L_lc (N,): mean absolute difference between clean features and attacked ones, both (N, D)."""
-    return (z_clean.detach() - z_adv).abs().mean(1)
+    return (z_clean - z_adv).abs().mean(1)
 
 
 def pair_weights(y: Tensor, y_clean: Tensor) -> Tensor:

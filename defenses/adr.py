@@ -29,6 +29,10 @@ class ADR(AdversarialDefense):
     both; "port", its later PyTorch version, takes both whole, so that the components weigh half as much there. The
     inner attack of adv climbs cross-entropy from a uniform start; that of trades KL from x + `start` N(0, 1), both in
     evaluation mode (the first code attacks in training mode).
+
+    `lc_gradient` adversarial holds the clean features of the local term fixed, as both codes do. Where attacks lower
+    features, that raises the clean ones too, which share the weights, so that nothing bounds their scale; "both" lets
+    the gradient through both.
     """
 
     step_size: str = "0.007"
@@ -40,6 +44,7 @@ class ADR(AdversarialDefense):
     form: Literal["tf", "port"] = "tf"
     beta: float = 1.0
     start: float = 0.001
+    lc_gradient: Literal["adversarial", "both"] = "adversarial"
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify")
 
@@ -56,7 +61,8 @@ class ADR(AdversarialDefense):
         z, z_adv = model.features(x), model.features(x_adv)
         logits, logits_adv = model.classify(z), model.classify(z_adv)
         components = Divergence(self.lc, self.gb, self.smt, self.conf)
-        apart = components((z, logits), (z_adv, logits_adv), y, (z, y))
+        local = z if self.lc_gradient == "both" else z.detach()
+        apart = components((local, logits), (z_adv, logits_adv), y, (z, y))
         return (self._base(logits, logits_adv, y) + apart).mean()
 
     def _base(self, logits: Tensor, logits_adv: Tensor, y: Tensor) -> Tensor:
