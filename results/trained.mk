@@ -5,14 +5,14 @@ MAT_MNIST := natural_mnist_cnn madry_mnist_cnn trades_mnist_cnn mmc_mnist_cnn \
 MAT_CIFAR10 := natural_wrn madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_so mat_wrn_bibo mat_wrn
 # The wide nets are slow: those that were not attacked first meet fewer images.
 HOLDING := madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_bibo mat_wrn
-# Trained so far: adv_mnist_cnn, bilateral_mnist_cnn, er_mnist_short, er_mnist_clean_short, ecla_mnist_short.
-# The others wait for their recipes of these names to be run.
 ADR_MNIST := adv_mnist_cnn adr_mnist_cnn
 BILATERAL_MNIST := bilateral_mnist_cnn
-ER_MNIST := er_mnist_short er_mnist_clean_short ecla_mnist_minmax_short madry_er_mnist_short
+BILATERAL_CIFAR10 := bilateral_wrn
+ER_MNIST := er_mnist_short madry_er_mnist_short
+ER_MNIST_OTHERS := er_mnist_clean_short ecla_mnist_short ecla_mnist_minmax_short
 ER_MNIST_DETECTORS := kd lid er_mnist_short er_mnist_clean_short ecla_mnist_short ecla_mnist_minmax_short
-THREE_MNIST := $(ADR_MNIST) $(BILATERAL_MNIST) $(ER_MNIST)
-TRAINED := $(MAT_MNIST) $(MAT_CIFAR10) $(THREE_MNIST)
+CIFAR10 := $(MAT_CIFAR10) $(BILATERAL_CIFAR10)
+TRAINED := $(MAT_MNIST) $(CIFAR10) $(ADR_MNIST) $(BILATERAL_MNIST) $(ER_MNIST) $(ER_MNIST_OTHERS)
 
 runs = $(foreach part,$(2),$(1:%=results/runs/%-$(part)/verdicts.csv.gz))
 MODEL = $(firstword $(subst -, ,$(notdir $(@D))))
@@ -25,7 +25,10 @@ results-cifar10: $(call runs,$(MAT_CIFAR10),accuracy slow probes sweep steps8 st
 results-adr: $(call runs,$(ADR_MNIST),accuracy apgd slow hundred surfaces)
 results-bilateral: $(call runs,$(BILATERAL_MNIST),accuracy apgd slow)
 results-bilateral: $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand l2 gradients)
+results-bilateral: $(call runs,$(BILATERAL_CIFAR10),accuracy slow gradients)
+results-bilateral: $(call runs,$(BILATERAL_CIFAR10) madry_wrn,four)
 results-er: $(call runs,$(ER_MNIST),accuracy apgd slow sweep codes)
+results-er: $(call runs,$(ER_MNIST_OTHERS),accuracy codes)
 results-er: $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/scores.csv.gz)
 
 # How many images, how far a sweep goes, and from which robust model examples are carried over.
@@ -33,15 +36,15 @@ N := 500
 REACH := 0.4
 SWEPT := 200
 FEW := 100
-$(call runs,$(MAT_CIFAR10),slow): FEW := 50
+$(call runs,$(CIFAR10),slow): FEW := 50
 FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
 # PGD as the field runs it on MNIST, with Madry's step, beside our default.
 USUAL := $(COMMA)pgd(step_size=0.01)
-$(call runs,$(HOLDING) mat_wrn_so,probes steps8 steps16 printed) $(call runs,$(HOLDING),accuracy): N := 250
+$(call runs,$(HOLDING) mat_wrn_so,probes steps8 steps16 printed) $(call runs,$(HOLDING) bilateral_wrn,accuracy four gradients): N := 250
 $(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
 $(call runs,$(MAT_CIFAR10),sweep): SWEPT := 100
-$(call runs,$(MAT_CIFAR10),accuracy): USUAL :=
-$(call runs,$(MAT_CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
+$(call runs,$(CIFAR10),accuracy): USUAL :=
+$(call runs,$(CIFAR10),accuracy): FROM = $(if $(filter madry_%,$(MODEL)),mat,madry)_wrn
 
 $(call runs,$(TRAINED),accuracy): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks \
@@ -66,8 +69,8 @@ $(call runs,$(TRAINED),sweep): | $(READY)
 PROBES = match_rate,embedding,gradients,rescaled$(if $(filter mat_% mmc_%,$(MODEL)),$(COMMA)cosine)$(if \
 	$(filter natural_%,$(MODEL)),$(COMMA)intrinsic_dimension)
 $(call runs,$(ADR_MNIST),surfaces): PROBES := embedding(negative=300),gradients,surface
-$(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,gradients): PROBES := gradients
-$(call runs,$(ER_MNIST),codes): PROBES := intrinsic_dimension,rademacher_surface,plane,gradients
+$(call runs,$(BILATERAL_MNIST) $(BILATERAL_CIFAR10) madry_mnist_cnn,gradients): PROBES := gradients
+$(call runs,$(ER_MNIST) $(ER_MNIST_OTHERS),codes): PROBES := intrinsic_dimension,rademacher_surface,plane,gradients
 $(call runs,$(TRAINED),probes surfaces gradients codes): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks pgd,ddn --save-adversarial
 	$(BIN)/bench probe $(@D) --probes "$(PROBES)"
@@ -99,6 +102,11 @@ $(call runs,$(ADR_MNIST),hundred): | $(READY)
 OFTEN := pgd(steps=20,step_size=0.075),pgd(steps=100,step_size=0.075),pgd(steps=1000,step_size=0.075)
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(OFTEN),margin(steps=100,step_size=0.075),mim,multi_margin,$(TWO)"
+	$(KEEP)
+
+$(call runs,$(BILATERAL_CIFAR10) madry_wrn,four): | $(READY)
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks \
+		"pgd(steps=20,step_size=2/255),pgd(steps=100,step_size=2/255),margin(steps=100,step_size=2/255),multi_margin"
 	$(KEEP)
 
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,l2): | $(READY)
