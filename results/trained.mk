@@ -7,13 +7,14 @@ MAT_CIFAR10 := natural_wrn madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_so
 HOLDING := madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_bibo mat_wrn
 ADR_MNIST := adv_mnist_cnn adr_mnist_cnn
 ADR_MNIST_OTHERS := adr_mnist_cnn_lc adr_mnist_cnn_lcgb adr_mnist_cnn_trades
+ADR_CIFAR10 := adv_cifar10_cnn adr_cifar10_cnn
 BILATERAL_MNIST := bilateral_mnist_cnn
 BILATERAL_MNIST_OTHERS := bilateral_mnist_cnn_sup bilateral_mnist_cnn_500pc bilateral_mnist_cnn_2000pc
 BILATERAL_CIFAR10 := bilateral_wrn
 ER_MNIST := er_mnist_short madry_er_mnist_short
 ER_MNIST_OTHERS := er_mnist_clean_short ecla_mnist_short ecla_mnist_minmax_short
 ER_MNIST_DETECTORS := kd lid er_mnist_short er_mnist_clean_short ecla_mnist_short ecla_mnist_minmax_short
-CIFAR10 := $(MAT_CIFAR10) $(BILATERAL_CIFAR10)
+CIFAR10 := $(MAT_CIFAR10) $(ADR_CIFAR10) $(BILATERAL_CIFAR10)
 TRAINED := $(MAT_MNIST) $(CIFAR10) $(ADR_MNIST) $(ADR_MNIST_OTHERS) $(BILATERAL_MNIST) $(BILATERAL_MNIST_OTHERS) \
 	$(ER_MNIST) $(ER_MNIST_OTHERS)
 
@@ -27,6 +28,7 @@ results-mnist: $(call runs,$(MAT_MNIST),accuracy apgd slow probes sweep)
 results-cifar10: $(call runs,$(MAT_CIFAR10),accuracy slow probes sweep steps8 steps16 printed)
 results-adr: $(call runs,$(ADR_MNIST),accuracy apgd slow hundred surfaces)
 results-adr: $(call runs,$(ADR_MNIST_OTHERS),accuracy)
+results-adr: $(call runs,$(ADR_CIFAR10),accuracy slow hundred)
 results-bilateral: $(call runs,$(BILATERAL_MNIST),accuracy apgd slow)
 results-bilateral: $(call runs,$(BILATERAL_MNIST_OTHERS),accuracy four)
 results-bilateral: $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand l2 gradients)
@@ -45,7 +47,7 @@ $(call runs,$(CIFAR10),slow): FEW := 50
 FROM = $(if $(filter madry_%,$(MODEL)),trades,madry)_mnist_cnn
 # PGD as the field runs it on MNIST, with Madry's step, beside our default.
 USUAL := $(COMMA)pgd(step_size=0.01)
-$(call runs,$(HOLDING) mat_wrn_so,probes steps8 steps16 printed) $(call runs,$(HOLDING) bilateral_wrn,accuracy four gradients): N := 250
+$(call runs,$(HOLDING) mat_wrn_so,probes steps8 steps16 printed) $(call runs,$(HOLDING) $(ADR_CIFAR10) $(BILATERAL_CIFAR10),accuracy hundred four gradients): N := 250
 $(call runs,$(MAT_CIFAR10),sweep): REACH := 16/255
 $(call runs,$(MAT_CIFAR10),sweep): SWEPT := 100
 $(call runs,$(CIFAR10),accuracy): USUAL :=
@@ -97,10 +99,11 @@ $(call runs,$(MAT_CIFAR10),printed): | $(READY)
 	$(KEEP)
 
 # ADR's tables: a hundred steps, and toward every class; its own attack on the model that was not trained by it too.
-HUNDRED := step_size=0.01,steps=100
-$(call runs,$(ADR_MNIST),hundred): | $(READY)
+HUNDRED = step_size=$(if $(filter %_cifar10_cnn,$(MODEL)),0.007,0.01),steps=100
+OWN = $(COMMA)adr(lc=1$(COMMA)gb=1$(COMMA)smt=1$(if $(filter %_cifar10_cnn,$(MODEL)),$(COMMA)conf=1))
+$(call runs,$(ADR_MNIST) $(ADR_CIFAR10),hundred): | $(READY)
 	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "pgd($(HUNDRED)),bim($(HUNDRED)),mim($(HUNDRED)),multi_margin,\
-	multi_targeted($(HUNDRED)),bim_multi_targeted($(HUNDRED)),mim_multi_targeted($(HUNDRED))$(if $(filter adv_%,$(MODEL)),$(COMMA)adr(lc=1$(COMMA)gb=1$(COMMA)smt=1))"
+	multi_targeted($(HUNDRED)),bim_multi_targeted($(HUNDRED)),mim_multi_targeted($(HUNDRED))$(if $(filter adv_%,$(MODEL)),$(OWN))"
 	$(KEEP)
 
 # The bilateral paper's tables: up to a thousand steps, and two settings of C&W within the ball.
