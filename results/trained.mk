@@ -128,6 +128,6 @@ $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,l2): | $(READY)
 $(ER_MNIST_DETECTORS:%=results/runs/natural_mnist_cnn-detect-%/scores.csv.gz): results/runs/natural_mnist_cnn-detect-%/scores.csv.gz: | $(READY)
 	rm -rf $(@D)
 	$(BIN)/bench detect --model natural_mnist_cnn --detector "$(if $(filter kd lid,$*),$*,er(encoder='$*'))" --out $(@D) \
-		-n 1000 \
+		-n $(N) \
 		--attacks "fgsm,pgd,$(CW),cw(searches=4,steps=100,confidence=9)" --fit-attack "fgsm,pgd,$(CW)"
 	gzip -n -9 $(@D)/scores.csv
