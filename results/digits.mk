@@ -68,7 +68,7 @@ $(BILATERAL:%=results/runs/%-l2): $(READY)
 # The ER-Classifier and its detectors; not in the baseline of CI either.
 ER := er_digits er_digits_clean ecla_digits ecla_digits_minmax madry_er_digits
 ER_PLANES := er_digits er_digits_clean ecla_digits madry_er_digits er_digits_z2 ecla_digits_z2
-ER_SWEEPS := er_digits_clean er_digits_z2 er_digits_z16 er_digits_uniform er_digits_cauchy madry_er_digits madry_er_digits_eps01 madry_er_digits_eps03
+ER_SWEEPS := er_digits_clean er_digits_z2 er_digits_z16 er_digits_uniform er_digits_cauchy madry_er_digits
 ER_DETECTORS := kd lid er_digits_clean er_digits ecla_digits ecla_digits_minmax
 CW := cw(searches=4,steps=100)
 SURE := cw(searches=4,steps=100,confidence=5)
