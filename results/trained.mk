@@ -1,5 +1,5 @@
 # The runs of the models trained on MNIST and CIFAR-10, with $BENCH_DATA set: hours on one core. Slow attacks meet fewer
-# images. What is there is not made again; a run that was interrupted goes on.
+# images. What is there is not made again; a run that was interrupted goes on, and what has no folder yet is still to come.
 MAT_MNIST := natural_mnist_cnn madry_mnist_cnn trades_mnist_cnn mmc_mnist_cnn \
 	mat_mnist_cnn_plain mat_mnist_cnn_so mat_mnist_cnn_bibo mat_mnist_cnn
 MAT_CIFAR10 := natural_wrn madry_wrn trades_wrn mmc_wrn mat_wrn_plain mat_wrn_so mat_wrn_bibo mat_wrn

@@ -241,3 +241,9 @@ class TestPage:
         made.verdicts["eps"] = 8 / 255
         text = on_trial.page([made], NUMBERS)
         assert "bilateral_wrn under PGD" in text and "52.90" in text and "reproduced; worst not run" in text
+
+    def test_baselines_stand_under_the_threats_that_the_papers_model_met(self) -> None:
+        other = run("madry_mnist_cnn", None, {"pgd": 35}, eps=0.4, eps_written="0.4")
+        other.verdicts["eps"] = 0.4
+        text = on_trial.page([OURS, AT, other], NUMBERS)
+        assert "linf 0.3" in text and "linf 0.4" not in text

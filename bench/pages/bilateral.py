@@ -81,15 +81,16 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
 
 
 def _exhibits(runs: Sequence[Run]) -> list[Exhibit]:
-    """The paper's models, and natural, AT and TRADES of the same data and net, with PGD under some threat."""
+    """The paper's models; natural, AT and TRADES of the same data and net under the threats that those met; with PGD."""
     found = [(one, kind(one)) for one in dossiers(runs)]
-    ours = {_family(one) for one, what in found if is_shown(what) and what.defense not in BASELINES}
+    paper = [one for one, what in found if is_shown(what) and what.defense not in BASELINES]
+    ours = {(_family(one), threat) for one in paper for threat in one.threats}
     shown = [
         Exhibit(one, threat, System(what.data, *row(what.name)))
         for one, what in found
-        if is_shown(what) and _family(one) in ours
+        if is_shown(what)
         for threat in one.threats
-        if one.pgd(threat) is not None
+        if (_family(one), threat) in ours and one.pgd(threat) is not None
     ]
     return sorted(shown, key=lambda one: (one.row.data, _rank(one.row.defense), one.row.defense, one.dossier.model))
 
