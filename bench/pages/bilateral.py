@@ -81,10 +81,10 @@ def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
 
 
 def _exhibits(runs: Sequence[Run]) -> list[Exhibit]:
-    """The paper's models; natural, AT and TRADES of the same data and net under the threats that those met; with PGD."""
+    """The paper's models; natural, AT and TRADES of the same data and net under the threats these met; with PGD."""
     found = [(one, kind(one)) for one in dossiers(runs)]
-    paper = [one for one, what in found if is_shown(what) and what.defense not in BASELINES]
-    ours = {(_family(one), threat) for one in paper for threat in one.threats}
+    papers = [one for one, what in found if is_shown(what) and what.defense not in BASELINES]
+    ours = {(_family(one), threat) for one in papers for threat in one.threats}
     shown = [
         Exhibit(one, threat, System(what.data, *row(what.name)))
         for one, what in found
