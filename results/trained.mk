@@ -112,7 +112,7 @@ $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,thousand): | $(READY)
 # On CIFAR-10 a thousand steps are too many: the other four.
 FOUR_FEW := pgd(steps=20,step_size=2/255),pgd(steps=100,step_size=2/255),margin(steps=100,step_size=2/255)
 $(call runs,$(BILATERAL_CIFAR10) madry_wrn,four): | $(READY)
-	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(FOUR_FEW),multi_margin"
+	$(BIN)/bench run $(ON_MODEL) -n $(N) --attacks "$(FOUR_FEW)"
 	$(KEEP)
 
 $(call runs,$(BILATERAL_MNIST) madry_mnist_cnn,l2): | $(READY)
