@@ -1,13 +1,12 @@
 """Per-example terms of Adversary Divergence Reduction: how far attacked features and predictions stray from clean ones.
 
 Bui et al. 2020 (ADR); the exact forms and the weights of pairs are those of the code released with the paper. The clean
-side of the global and the smoothness term is held fixed: no gradient flows through it. That of the local one is the
-caller's to hold.
+side is held fixed: no gradient flows through it, unless `Divergence.lc_held` frees that of the local term.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,9 +21,9 @@ TERMS = ("lc", "gb", "smt", "conf")
 """The subscripts of the paper's weights lambda (supplement, table 1), in its order."""
 
 
-def local_compactness(z_clean: Tensor, z_adv: Tensor) -> Tensor:
-    """L_lc (N,): mean absolute difference between clean features and attacked ones, both (N, D)."""
-    return (z_clean - z_adv).abs().mean(1)
+def local_compactness(z_clean: Tensor, z_adv: Tensor, held: bool = True) -> Tensor:
+    """L_lc (N,): mean absolute difference between clean features, held fixed or not, and attacked ones, both (N, D)."""
+    return ((z_clean.detach() if held else z_clean) - z_adv).abs().mean(1)
 
 
 def pair_weights(y: Tensor, y_clean: Tensor) -> Tensor:
@@ -62,12 +61,16 @@ def entropy(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Divergence:
-    """lc L_lc + gb L_gb + smt L_smt + conf L_conf: ADR's components by their weights, 0 switches one off."""
+    """lc L_lc + gb L_gb + smt L_smt + conf L_conf: ADR's components by their weights, 0 switches one off.
+
+    Without `lc_held` the gradient of the local term flows through the clean features too.
+    """
 
     lc: float = 1.0
     gb: float = 1.0
     smt: float = 1.0
     conf: float = 0.0
+    lc_held: bool = True
 
     def __call__(
         self,
@@ -86,7 +89,7 @@ class Divergence:
         """
         total = adversarial[1].new_zeros(len(y))
         if self.lc:
-            total = total + self.lc * local_compactness(clean[0], adversarial[0])
+            total = total + self.lc * local_compactness(clean[0], adversarial[0], self.lc_held)
         if self.gb and anchors is not None:
             total = total + self.gb * global_compactness(adversarial[0], y, *anchors)
         if self.smt:
@@ -97,11 +100,12 @@ class Divergence:
 
     def switched_on(self) -> list[str]:
         """The names of the terms whose weight is not 0."""
-        return [part.name for part in fields(self) if getattr(self, part.name)]
+        return [term for term in TERMS if getattr(self, term)]
 
     def without(self, term: str) -> Divergence:
         """The same with one term switched off."""
-        return replace(self, **{term: 0.0})
+        off: dict[str, Any] = {term: 0.0}
+        return replace(self, **off)
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,8 @@ class ADR(AdversarialDefense):
         x_adv = self._adversarial(model, x, y, keys)
         z, z_adv = model.features(x), model.features(x_adv)
         logits, logits_adv = model.classify(z), model.classify(z_adv)
-        components = Divergence(self.lc, self.gb, self.smt, self.conf)
-        local = z if self.lc_gradient == "both" else z.detach()
-        apart = components((local, logits), (z_adv, logits_adv), y, (z, y))
+        components = Divergence(self.lc, self.gb, self.smt, self.conf, lc_held=self.lc_gradient == "adversarial")
+        apart = components((z, logits), (z_adv, logits_adv), y, (z, y))
         return (self._base(logits, logits_adv, y) + apart).mean()
 
     def _base(self, logits: Tensor, logits_adv: Tensor, y: Tensor) -> Tensor:
