@@ -12,17 +12,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench import checkpoints, measures, store
-from bench.request import Request, Subject, first_of_each_class
-from bench.run import in_memory, prepare
-from bench.specs import parse_eps
-from bench.standin import Dtype
-from bench.tables import render, run_table
-from bench.types import Checkpoint, ImageSet, Norm, UserError
+from bench.core.specs import parse_eps
+from bench.core.types import Checkpoint, ImageSet, Norm, UserError
+from bench.evaluation.request import Request, Subject, first_of_each_class
+from bench.evaluation.run import in_memory, prepare
+from bench.models import checkpoints
+from bench.models.search_copy import Dtype
+from bench.report import measures, render, run_table
+from bench.store import runs
 
 
 @dataclass(frozen=True, repr=False)
-class Run(store.Run):
+class Run(runs.Run):
     """A run's verdicts (a DataFrame, one row an image, attack and eps) and its record, with the tables made of them."""
 
     def __str__(self) -> str:
@@ -52,7 +53,7 @@ def load_run(directory: str | Path) -> Run:
     Raises:
         UserError: the folder holds none, or it is damaged.
     """
-    stored = store.load(directory)
+    stored = runs.load(directory)
     return Run(stored.verdicts, stored.record, stored.directory)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from bench import measures, store
-from bench.tables import render
+from bench.report import measures, render
+from bench.store import runs as store
 
 OURS, THEIRS = "autoattack", "autoattack:standard"
 _STAGES = {

@@ -23,9 +23,9 @@ import click
 import pandas as pd
 import torch
 
-from bench import checks
-from bench.files import one_line
-from bench.types import UserError
+from bench.core.files import one_line
+from bench.core.types import UserError
+from bench.ops.frozen import frozen
 from benchmarks import speed_clock, speed_floor, speed_memory, speed_plot, speed_rows, speed_sides
 from benchmarks.speed_works import CASES, FLOOR, STEP, Case, Rival, Work, chosen
 
@@ -95,7 +95,7 @@ def timed_row(
 
 def memory_row(scene: speed_sides.Scene, work: Work, head: speed_rows.Row) -> speed_rows.Row:
     """Peak memory of our attack against one bare pass of the same batch."""
-    with checks.prepared(scene.model):
+    with frozen(scene.model):
         speed_floor.bare(scene.model, scene.data.images)
         bare = speed_memory.peak(lambda: speed_floor.bare(scene.model, scene.data.images))
     peak = speed_memory.peak(speed_sides.ours(scene, work).run)

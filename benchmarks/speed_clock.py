@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench import active, passes
-from bench.attacks.containment import watched
+from bench.attacks.peers.isolation import watched
+from bench.ops import active_set, passes
 from benchmarks import speed_floor
 from benchmarks.speed_sides import Answer, Scene, Side
 
@@ -56,7 +56,7 @@ def looked_at(scene: Scene, side: Side) -> Known:
             result = side.run()
         forwards, backwards = speed_floor.totals(schedule)
         return Known(forwards / images, backwards / images, side.judged(result), tuple(schedule))
-    rows = active.everything(scene.data.labels)
+    rows = active_set.everything(scene.data.labels)
     with passes.counted(images) as tally, watched(scene.model, rows):
         result = side.run()
     return Known(float(tally.forwards[0]), float(tally.backwards[0]), side.judged(result))

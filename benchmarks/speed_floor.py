@@ -4,7 +4,7 @@ An attack is run once and its schedule kept: for each call of the model, how man
 backward passes followed. The replay makes the same calls, the same number of rows each, on clean images with frozen
 weights: a forward pass, and `autograd.grad` of the summed logits with respect to the input. Nothing else happens, so
 no attack that makes these passes can be faster. The rows are those that the attack needed, without the padding to whole
-quadruples that `bench.passes` adds: padding counts as our overhead.
+quadruples that `bench.ops.passes` adds: padding counts as our overhead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from bench import passes
+from bench.ops import passes
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from bench.files import write_atomically
+from bench.core.files import write_atomically
 from benchmarks.speed_rows import LOWER_IS_BETTER
 from benchmarks.speed_works import CASES
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.files import write_atomically
+from bench.core.files import write_atomically
 from benchmarks import speed_sides
 from benchmarks.speed_works import CASES, WORKS
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from bench.files import write_atomically
-from bench.tables import render
+from bench.core.files import write_atomically
+from bench.report import render
 from benchmarks.speed_works import CASES, TARGETS, WORKS
 
 KEY = ["work", "model", "against"]
@@ -37,8 +37,8 @@ COLUMNS = {
     "ours_backwards": "rows that came back, over n",
     "other_forwards": "the other side's, rounded up for a library",
     "other_backwards": "the same, backwards",
-    "ours_left": "share of (image, eps) pairs that our attack leaves unbroken, judged by `bench.judge`",
-    "other_left": "the other side's, judged by `bench.judge` too",
+    "ours_left": "share of (image, eps) pairs that our attack leaves unbroken, judged by `bench.evaluation.judge`",
+    "other_left": "the other side's, judged by `bench.evaluation.judge` too",
     "ours_size": "median size of what broke them, ours, for minimal attacks",
     "other_size": "the other side's",
     "differences": "(image, eps) pairs broken by one side and not by the other",
@@ -136,7 +136,7 @@ _HEAD = """# Speed beside other libraries
 
 `make bench-speed` (`python -m benchmarks.speed`, with `--models`, `--work`, `--repeats`, `--missing`, `--quick`) runs
 our attack and another library's in turn on the same correctly classified images and model, each with its whole batch,
-on one thread, and divides their CPU times, run by run. What both return is judged by `bench.judge`, never by
+on one thread, and divides their CPU times, run by run. What both return is judged by `bench.evaluation.judge`, never by
 themselves. Each side runs once before the clock starts. Ours is timed with frozen weights and counted passes,
 ensembles and sweeps with the judge; the peers as their users call them, on the model as it was loaded.
 

@@ -1,9 +1,9 @@
 """The two sides of a comparison: what is timed, and how what comes back is judged afterwards.
 
-Our attacks run as `bench run` runs them: weights frozen and laid out by `bench.layout`, passes counted. Peers run as
-their users call them: the model as it was loaded, the whole batch at once, their own checks and clipping included. What
-either side returns is judged by `bench.judge` after the clock has stopped; only our ensembles and sweeps, which judge
-between their stages, are timed with the judge.
+Our attacks run as `bench run` runs them: weights frozen and laid out by `bench.models.memory_format`, passes counted.
+Peers run as their users call them: the model as it was loaded, the whole batch at once, their own checks and clipping
+included. What either side returns is judged by `bench.evaluation.judge` after the clock has stopped; only our ensembles
+and sweeps, which judge between their stages, are timed with the judge.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench import active, capacity, checks, judge, layout, noise, passes, trials
-from bench.attacks.peers import imported
-from bench.plan import Planned, plan
-from bench.request import Request, subject
-from bench.types import NOT_FINITE, Budget, ImageSet, Norm, ThreatModel
+from bench.attacks.peers.adapter import imported
+from bench.core.types import NOT_FINITE, Budget, ImageSet, Norm, ThreatModel
+from bench.evaluation import batching, judge
+from bench.evaluation import schedule as trials
+from bench.evaluation.plan import Planned, plan
+from bench.evaluation.request import Request, subject
+from bench.models import memory_format
+from bench.ops import active_set, frozen, passes, rng
 from benchmarks import speed_floor
 from benchmarks.speed_works import APART, FLOOR, STEP, SWEEP_EPS, Case, Rival, Work
 
@@ -42,8 +45,8 @@ class Scene:
         data, threat = tested.data.select(slice(0, 4 * count)), tested.checkpoint.trained_for
         if threat is None or threat.eps is None:
             raise ValueError(f"{case.model} has no eps of its own")
-        with checks.prepared(tested.model):
-            right = ~active.wrong(passes.reference_outputs(tested.model, data.images), data.labels)
+        with frozen(tested.model):
+            right = ~active_set.wrong(passes.reference_outputs(tested.model, data.images), data.labels)
         return cls(tested.model, data.select(right.nonzero().squeeze(1)[:count]), threat.norm, threat.eps)
 
     def grid(self) -> list[float]:
@@ -86,7 +89,7 @@ class Side:
 @contextmanager
 def ready(scene: Scene) -> Iterator[None]:
     """The model as `bench run` makes it ready: checked modes, frozen, laid out as its kernels like it."""
-    with checks.prepared(scene.model), layout.suited(scene.model, scene.data.images[:16]):
+    with frozen(scene.model), memory_format.suited(scene.model, scene.data.images[:16]):
         yield
 
 
@@ -94,7 +97,7 @@ def answer(scene: Scene, x_adv: Tensor, eps: float | None) -> Answer:
     """Judge proposals (n, C, H, W) for the scene's images; eps None takes any size."""
     x, y = scene.data.images, scene.data.labels
     bound = None if eps is None else torch.full((len(x),), eps, dtype=torch.float64)
-    with checks.prepared(scene.model):
+    with frozen(scene.model):
         seen = judge.judge(scene.model, x, x_adv.detach(), y, scene.norm, bound)
     broken = seen.lawful & (seen.adv_pred != y) & (seen.adv_pred != NOT_FINITE)
     return Answer(broken, seen.size if eps is None else None)
@@ -113,7 +116,7 @@ def ours(scene: Scene, work: Work) -> Side:
         x, y = scene.data.images, scene.data.labels
         bound = None if eps is None else torch.full((len(x),), eps, dtype=torch.float64)
         with ready(scene), passes.counted(len(x)):
-            keys = noise.keys(0, scene.data.indices, planned.name)
+            keys = rng.keys(0, scene.data.indices, planned.name)
             return planned.attack(scene.model, x, y, Budget(planned.norm, bound), keys)
 
     return Side(run, lambda x_adv: answer(scene, x_adv, eps))
@@ -124,7 +127,7 @@ def _jobs(scene: Scene, planned: Planned, grids: Sequence[Sequence[float]], orde
 
     def run() -> list[Any]:
         with ready(scene):
-            size = capacity.batch_size(scene.model, scene.data.images[:1])
+            size = batching.batch_size(scene.model, scene.data.images[:1])
             threats = [[ThreatModel(scene.norm, eps) for eps in grid] for grid in grids]
             jobs = [trials.Job(scene.model, scene.data, scene.data.labels, t, 0, size, order=order) for t in threats]
             return [row for job in jobs for cut in trials.chunks(job, [planned]) for row in _rows(job, cut)]

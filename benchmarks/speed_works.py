@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from bench.types import Norm
+from bench.core.types import Norm
 
 FLOOR, BARE, APART = "floor", "bare pass", "12 runs"
 """Rivals that are not another library: see `benchmarks.speed_floor`, `benchmarks.speed_memory`, `speed_sides`."""
@@ -40,8 +40,9 @@ class Rival:
 class Work:
     """One of our attacks and its rivals; `{step}` in what is written stands for `STEP` eps.
 
-    `how` is `attack` (the attack alone is timed), `job` (with everything that `bench.trials` does around it, as for an
-    ensemble), `exact` or `bisect` (a job over a grid of eps, met in that order) or `memory` (nothing is timed).
+    `how` is `attack` (the attack alone is timed), `job` (with everything that `bench.evaluation.schedule` does around
+    it, as for an ensemble), `exact` or `bisect` (a job over a grid of eps, met in that order) or `memory`
+    (nothing is timed).
     """
 
     name: str

@@ -5,9 +5,9 @@
     python -m benchmarks.strength --tables
 
 A row is a (model, norm, attack): the sizes of what it found for the first 100 images that the model gets right, judged
-by `bench.judge` outside the attack (infinite where nothing lawful was found), its passes and its time. Rows are stored
-one by one, so that an interrupted run goes on where it stopped. Peers run as they are installed; needs $BENCH_DATA and
-$BENCH_MODELS. About an hour and a half on one core.
+by `bench.evaluation.judge` outside the attack (infinite where nothing lawful was found), its passes and its time. Rows
+are stored one by one, so that an interrupted run goes on where it stopped. Peers run as they are installed; needs
+$BENCH_DATA and $BENCH_MODELS. About an hour and a half on one core.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench import active, checks, judge, noise, passes
-from bench.files import write_atomically
-from bench.plan import build
-from bench.request import Request, subject
-from bench.specs import AttackSpec, parse_attacks
-from bench.types import NOT_FINITE, Budget
+from bench.core.files import write_atomically
+from bench.core.specs import AttackSpec, parse_attacks
+from bench.core.types import NOT_FINITE, Budget
+from bench.evaluation import judge
+from bench.evaluation.plan import build
+from bench.evaluation.request import Request, subject
+from bench.ops import active_set, frozen, passes, rng
 from benchmarks.strength_cases import IMAGES, MODELS, Case, cases
 
 PLACE = Path("results/strength")
@@ -51,8 +52,8 @@ class Target:
         """The first `IMAGES` correctly classified test images of a registered model."""
         tested = subject(Request(name, "", n=4 * IMAGES))
         data = tested.data
-        with checks.prepared(tested.model):
-            right = ~active.wrong(passes.reference_outputs(tested.model, data.images), data.labels)
+        with frozen(tested.model):
+            right = ~active_set.wrong(passes.reference_outputs(tested.model, data.images), data.labels)
         kept = right.nonzero().squeeze(1)[:IMAGES]
         return cls(name, tested.model, data.images[kept], data.labels[kept], data.indices[kept])
 
@@ -62,9 +63,9 @@ def measured(target: Target, case: Case) -> dict[str, Any]:
     (spec,) = parse_attacks(case.spec)
     # `build` refuses None for a field whose default is a number, and adv_lib's `levels` takes it.
     attack, x, y = replace(build(AttackSpec(spec.name, ()), {}), **dict(spec.fields)), target.x, target.y  # type: ignore[type-var]
-    keys = noise.keys(0, target.places, spec.name)
+    keys = rng.keys(0, target.places, spec.name)
     began = time.perf_counter()
-    with checks.prepared(target.model), passes.counted(len(x)) as tally:
+    with frozen(target.model), passes.counted(len(x)) as tally:
         x_adv = attack(target.model, x, y, Budget(case.norm, None), keys).detach()
         seconds = time.perf_counter() - began
         verdict = judge.judge(target.model, x, x_adv, y, case.norm, None)

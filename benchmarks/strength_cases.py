@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.types import Norm
+from bench.core.types import Norm
 
 MODELS = ("trades_mnist_smallcnn", "cifar_cnn_a_adv")
 IMAGES = 100

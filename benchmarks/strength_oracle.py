@@ -21,10 +21,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.plan import build
-from bench.specs import AttackSpec, parse_attacks
-from bench.tables import render
-from bench.types import Norm
+from bench.core.specs import AttackSpec, parse_attacks
+from bench.core.types import Norm
+from bench.evaluation.plan import build
+from bench.report import render
 from benchmarks.strength_cases import OURS, Case, cases
 from benchmarks.strength_exact import Net, nearest_l2, nearest_linf
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from bench.tables import render
+from bench.report import render
 from benchmarks.strength_cases import OURS
 
 _CAPTION = (

@@ -24,9 +24,11 @@ import click
 import torch
 from torch import Tensor, nn
 
-from bench import checkpoints, files, losses, passes, standin
+from bench.core import files
+from bench.core.registry import architectures
 from bench.data import loading
-from bench.registry import architectures
+from bench.models import checkpoints, search_copy
+from bench.ops import losses, passes
 
 MODELS = {
     "cifar_cnn_a_adv": 256,
@@ -55,16 +57,16 @@ def _model(name: str, count: int) -> tuple[nn.Module, Tensor]:
 
 def forms(model: nn.Module, x: Tensor, compiled: bool) -> dict[str, Any]:
     """The model in every form, by name."""
-    folded = standin.folded(model, x)
-    both = standin.channels_last(folded)
+    folded = search_copy.folded(model, x)
+    both = search_copy.channels_last(folded)
     named = {
         "plain": model,
         "folded": folded,
-        "channels_last": standin.channels_last(model),
+        "channels_last": search_copy.channels_last(model),
         "folded, channels_last": both,
-        "bf16": standin.rounded(model),
-        "bf16, folded": standin.rounded(folded),
-        "bf16, folded, channels_last": standin.rounded(both),
+        "bf16": search_copy.rounded(model),
+        "bf16, folded": search_copy.rounded(folded),
+        "bf16, folded, channels_last": search_copy.rounded(both),
     }
     return named | ({"torch.compile": torch.compile(model, dynamic=False)} if compiled else {})
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from bench.registry import defenses
-from bench.types import UserError
+from bench.core.registry import defenses
+from bench.core.types import UserError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,8 +26,8 @@ def main() -> None:
 @click.option("--data-dir", metavar="DIR", help="Where data sets lie (default: $BENCH_DATA, then the cache).")
 def train(recipe: str, settings: tuple[str, ...], out: Path | None, resume: bool, data_dir: str | None) -> None:
     """Train by RECIPE, a TOML file or the name of a built-in one."""
-    from defenses import recipe as recipes
-    from defenses.train import train as run
+    from defenses.training import recipe as recipes
+    from defenses.training.loop import train as run
 
     read = recipes.load(recipe, settings)
     out = Path("runs", "training", read.name) if out is None else out
@@ -54,7 +54,7 @@ def _summary(recipe: Any, row: dict[str, float | None]) -> str:
 @click.option("--name", help="The model's name, if it is not to be the recipe's.")
 def adopt(directory: Path, into: Path, name: str | None) -> None:
     """Copy a finished training into a project: stanza into checkpoints.toml, weights and log beside it."""
-    from defenses import stanza
+    from defenses.training import stanza
 
     for path in stanza.adopt(directory, into, name):
         click.echo(path)
@@ -63,7 +63,7 @@ def adopt(directory: Path, into: Path, name: str | None) -> None:
 @main.command("list")
 def list_() -> None:
     """Name the defenses and the built-in recipes."""
-    from defenses.reading import names
+    from defenses.training.parsing import names
 
     for name, defense in defenses.items():
         click.echo(f"{name:12} {(defense.__doc__ or '').strip().splitlines()[0]}")

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from bench import losses, noise, passes
-from bench.latent_losses import TERMS, Divergence
-from bench.registry import defenses
-from bench.types import UserError
-from defenses.defense import AdversarialDefense, attacked
+from bench.core.registry import defenses
+from bench.core.types import UserError
+from bench.ops import losses, passes, rng
+from bench.ops.frozen import frozen
+from bench.ops.latent_losses import TERMS, Divergence
+from defenses.defense import AdversarialDefense
 from defenses.trades import kl_from_clean
 
 
@@ -23,7 +24,7 @@ class ADR(AdversarialDefense):
 
     The layer is where the model's `cut` puts its features; the paper's follows the convolutions. The weights of the
     components are the paper's lambdas: `lc` local and `gb` global compactness, `smt` smoothness, `conf` confidence
-    (see `bench.latent_losses`). With all of them 0 it is the paper's ADV, or TRADES with `beta`.
+    (see `bench.ops.latent_losses`). With all of them 0 it is the paper's ADV, or TRADES with `beta`.
 
     `form` weighs the cross-entropies of `base` adv, clean half included: "tf", the code released with the paper, halves
     both; "port", its later PyTorch version, takes both whole, so that the components weigh half as much there. The
@@ -75,9 +76,9 @@ class ADR(AdversarialDefense):
         ball = self.ball(x)
         if self.base == "adv":
             return self.climb(model, losses.ce, ball, y, ball.sample(keys))
-        with attacked(model):
+        with frozen(model):
             clean = passes.outputs(model, x)
-            start = x + self.start * noise.normal(keys, x.shape[1:])
+            start = x + self.start * rng.normal(keys, x.shape[1:])
             return self.climb(model, kl_from_clean, ball, y, start, (clean,))
 
     def trained_with(self) -> dict[str, dict[str, Any]]:

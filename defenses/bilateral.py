@@ -8,13 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench import losses, noise, passes
-from bench.ascent import Schedule, ascend
-from bench.labels import LabelAdversary, Solution, soft_cross_entropy
-from bench.registry import defenses
-from bench.specs import parse_eps
-from bench.types import UserError
-from defenses.defense import AdversarialDefense, attacked
+from bench.core.registry import defenses
+from bench.core.specs import parse_eps
+from bench.core.types import UserError
+from bench.ops import losses, passes, rng
+from bench.ops.adversarial_labels import LabelAdversary, Solution, soft_cross_entropy
+from bench.ops.ascent import Schedule, ascend
+from bench.ops.frozen import frozen
+from defenses.defense import AdversarialDefense
 
 Target = Literal["most_confusing", "random", "mosa", "mix"]
 
@@ -45,8 +46,9 @@ class Bilateral(AdversarialDefense):
     x + U(-eps, eps), which as in the authors' code is clipped only after the first gradient. `target`: the wrong class
     with the highest clean logit (MC), a `random` one (R-RAND-LA), the nearest by the last layer (`mosa`, R-MOSA-LA), or
     that for images that are right and MC for the others (`mix`). Without `random_start` the R goes. The label:
-    see `bench.labels.LabelAdversary`; `one_hot` is R-MC without LA, `top` 9 is R-MC-LA9. Both are made from the clean
-    image in evaluation mode; the loss is taken in training mode. R-MC-LA+ is this with a later schedule, in a recipe.
+    see `bench.ops.adversarial_labels.LabelAdversary`; `one_hot` is R-MC without LA, `top` 9 is R-MC-LA9. Both are made
+    from the clean image in evaluation mode; the loss is taken in training mode. R-MC-LA+ is this with a later schedule,
+    in a recipe.
     """
 
     steps: int = 1
@@ -79,7 +81,7 @@ class Bilateral(AdversarialDefense):
         """
         if self.target == "random":
             classes = logits.shape[1]
-            return (y + 1 + noise.integers(noise.fold(keys, -1), classes - 1)) % classes
+            return (y + 1 + rng.integers(rng.fold(keys, -1), classes - 1)) % classes
         confusing = most_confusing(logits, y)
         if self.target == "most_confusing":
             return confusing
@@ -93,14 +95,14 @@ class Bilateral(AdversarialDefense):
         """Images (N, C, H, W) moved toward their targets (N,)."""
         ball, start = self.ball(x), x
         if self.random_start:
-            start = x + parse_eps(self.eps) * (noise.uniform(keys, x.shape[1:]) * 2 - 1)
+            start = x + parse_eps(self.eps) * (rng.uniform(keys, x.shape[1:]) * 2 - 1)
         size = torch.full((len(y),), parse_eps(self.step_size), device=x.device)
         schedule = Schedule(self.steps, size, stop=False)
         return ascend(model, losses.targeted_ce, ball, y, start, schedule, (target,)).x_adv
 
     def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
-        with attacked(model):
+        with frozen(model):
             clean = passes.outputs(model, x)
             labels = self.adversary(clean, y)
             x_adv = self.adversarial(model, x, y, keys, self.targets(model, clean, y, keys))

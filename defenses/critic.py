@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import noise
-from bench.registry import suggestion
-from bench.types import UserError
+from bench.core.registry import suggestion
+from bench.core.types import UserError
+from bench.ops import rng
 
 PRIORS = ("gaussian", "uniform", "cauchy")
 _REACH = 3.0
@@ -55,8 +55,8 @@ def check_prior(name: str) -> None:
 def draws(prior: str, keys: Tensor, dim: int) -> Tensor:
     """Codes (N, dim) from N(0, 1), U(-3, 3) or Cauchy(0, 1), the paper's three priors, by key (N,)."""
     if prior == "gaussian":
-        return noise.normal(keys, (dim,))
-    share = noise.uniform(keys, (dim,)).double() + _HALF_CELL
+        return rng.normal(keys, (dim,))
+    share = rng.uniform(keys, (dim,)).double() + _HALF_CELL
     if prior == "uniform":
         return ((2 * share - 1) * _REACH).float()
     return (math.pi * (share - 0.5)).tan().float()

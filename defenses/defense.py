@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench.ascent import Schedule, ascend
-from bench.norms import Ball
-from bench.specs import parse_eps
-from bench.types import NORMS, Budget, Norm, Objective, ThreatModel, UserError
+from bench.core.specs import parse_eps
+from bench.core.types import NORMS, Budget, Norm, Objective, ThreatModel, UserError
+from bench.ops.ascent import Schedule, ascend
+from bench.ops.frozen import frozen
+from bench.ops.norms import Ball
 
 MakeOptimizer = Callable[..., Optimizer]
 """(module, lr=None) -> the recipe's optimiser over the weights of a module; an lr replaces the recipe's."""
@@ -63,7 +63,7 @@ class Defense:
             model: the classifier, in training mode.
             x: images (N, C, H, W) in [0, 1], augmented.
             y: labels (N,).
-            keys: keys (N,) for `bench.noise`, new for each image and epoch.
+            keys: keys (N,) for `bench.ops.rng`, new for each image and epoch.
         """
         raise NotImplementedError
 
@@ -88,27 +88,6 @@ class Defense:
         loss = self.loss(trainee.face, x, y, keys)
         trainee.descend(loss)
         return loss.detach()
-
-
-@contextmanager
-def attacked(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen weights inside the block; each module's mode and each weight restored after.
-
-    Frozen, because an attack needs no weight gradient, and because autocast would otherwise cache half-precision
-    weights cut off from theirs.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    model.eval()
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for weight in weights:
-            weight.requires_grad_(True)
 
 
 @dataclass(frozen=True)
@@ -149,5 +128,5 @@ class AdversarialDefense(Defense):
         """The last iterate (N, C, H, W) of an ascent on `objective` from `start`, in evaluation mode."""
         size = torch.full((len(y),), parse_eps(self.step_size), device=start.device)
         schedule = Schedule(self.steps, size, stop=False)
-        with attacked(model):
+        with frozen(model):
             return ascend(model, objective, ball, y, ball.project(start), schedule, references).x_adv

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench import losses, noise, passes
-from bench.registry import defenses
-from bench.types import ThreatModel, UserError
+from bench.core.registry import defenses
+from bench.core.types import ThreatModel, UserError
+from bench.ops import losses, passes, rng
+from bench.ops.frozen import frozen
 from defenses.critic import Critic, check_prior, draws
-from defenses.defense import AdversarialDefense, MakeOptimizer, Trainee, attacked
+from defenses.defense import AdversarialDefense, MakeOptimizer, Trainee
 
 
 @defenses.register("er")
@@ -106,7 +107,7 @@ class ER(AdversarialDefense):
 
     def _adversarial(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         if self.own_labels:
-            with attacked(model):
+            with frozen(model):
                 y = passes.outputs(model, x).argmax(1)
         ball = self.ball(x)
         return self.climb(model, losses.ce, ball, y, ball.sample(keys))
@@ -116,7 +117,7 @@ class ER(AdversarialDefense):
         for place, part in enumerate(inputs):
             with torch.no_grad():
                 codes = trainee.face.features(part)
-            from_prior = draws(self.prior, noise.fold(keys, place + 1), codes.shape[1])
+            from_prior = draws(self.prior, rng.fold(keys, place + 1), codes.shape[1])
             self._descend(trainee, critic(from_prior).mean() - critic(codes).mean(), "critic")
             critic.clip(self.clip)
 

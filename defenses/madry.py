@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import losses
-from bench.registry import defenses
+from bench.core.registry import defenses
+from bench.ops import losses
 from defenses.defense import AdversarialDefense
 
 

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import losses, noise, passes
-from bench.registry import defenses
-from bench.types import ThreatModel
-from defenses.defense import AdversarialDefense, attacked
+from bench.core.registry import defenses
+from bench.core.types import ThreatModel
+from bench.ops import center_losses, passes, rng
+from bench.ops.frozen import frozen
+from defenses.defense import AdversarialDefense
 
 
 @defenses.register("mat")
@@ -34,17 +35,17 @@ class MAT(AdversarialDefense):
         """Mean loss; see `Defense.loss`."""
         x_adv = self._adversarial(model, x, y, keys) if self.beta else None
         z, centers = model.features(x), model.class_centers()
-        total = losses.feature_to_center(z, centers, y)
+        total = center_losses.feature_to_center(z, centers, y)
         if self.alpha:
-            total = total + self.alpha * losses.second_order(z, centers, y)
+            total = total + self.alpha * center_losses.second_order(z, centers, y)
         if x_adv is not None:
-            total = total + self.beta * losses.cosine_distance(z, model.features(x_adv))
+            total = total + self.beta * center_losses.cosine_distance(z, model.features(x_adv))
         return total.mean()
 
     def _adversarial(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
-        away = losses.MatObjective(alpha=0, beta=1, ftc=0)
-        start = x + self.start * noise.normal(keys, x.shape[1:])
-        with attacked(model):
+        away = center_losses.MatObjective(alpha=0, beta=1, ftc=0)
+        start = x + self.start * rng.normal(keys, x.shape[1:])
+        with frozen(model):
             clean = passes.outputs(model.features, x)
             return self.climb(model, away, self.ball(x), y, start, (clean,))
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import losses
-from bench.registry import defenses
-from bench.types import ThreatModel
+from bench.core.registry import defenses
+from bench.core.types import ThreatModel
+from bench.ops import center_losses, losses
 from defenses.defense import AdversarialDefense
 
 
@@ -32,7 +32,7 @@ class MMC(AdversarialDefense):
         if self.adversarial:
             ball = self.ball(x)
             x = self.climb(model, losses.ce, ball, y, ball.sample(keys))
-        return losses.max_mahalanobis(model.features(x), model.class_centers(), y).mean()
+        return center_losses.max_mahalanobis(model.features(x), model.class_centers(), y).mean()
 
     def threat(self) -> ThreatModel | None:
         """The ball of the inner attack, if there is one."""

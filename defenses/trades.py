@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from bench import losses, noise, passes
-from bench.registry import defenses
-from defenses.defense import AdversarialDefense, attacked
+from bench.core.registry import defenses
+from bench.ops import losses, passes, rng
+from bench.ops.frozen import frozen
+from defenses.defense import AdversarialDefense
 
 
 def kl_from_clean(model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,9 +33,9 @@ class Trades(AdversarialDefense):
 
     def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
-        with attacked(model):
+        with frozen(model):
             clean = passes.outputs(model, x)
-            start = x + self.start * noise.normal(keys, x.shape[1:])
+            start = x + self.start * rng.normal(keys, x.shape[1:])
             x_adv = self.climb(model, kl_from_clean, self.ball(x), y, start, (clean,))
         logits = model(x)
         natural = losses.cross_entropy(logits, y)

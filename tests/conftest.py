@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench import cli, files, losses
+from bench.cli import main
+from bench.core import files
+from bench.core.registry import architectures
 from bench.data import loading
-from bench.registry import architectures
+from bench.ops import losses
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,7 +86,7 @@ def bench(
         monkeypatch.setattr(sys, "argv", ["bench", *words])
         capfd.readouterr()
         with pytest.raises(SystemExit) as left:
-            cli.entry()
+            main.entry()
         out, err = capfd.readouterr()
         code = left.value.code
         return Said(code if isinstance(code, int) else 0, out, err)

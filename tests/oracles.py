@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench import losses, noise, norms, passes
-from bench.types import Budget, Norm
+from bench.core.types import Budget, Norm
+from bench.ops import losses, norms, passes, rng
 
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
@@ -55,8 +55,8 @@ class Rectified(nn.Module):
 
 def images(count: int, shape: tuple[int, ...], low: float, high: float, seed: int = 1) -> Tensor:
     """Uniform images (N, *shape) in [low, high)."""
-    keys = noise.keys(seed, torch.arange(count), "oracle")
-    return low + (high - low) * noise.uniform(keys, shape)
+    keys = rng.keys(seed, torch.arange(count), "oracle")
+    return low + (high - low) * rng.uniform(keys, shape)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Outcome:
 def attack(method: object, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, eps: float | None = None) -> Outcome:
     """Run an attack on images x (N, C, H, W) whose labels are y (N,), and judge it."""
     bound = None if eps is None else torch.full((len(x),), eps, dtype=torch.float64)
-    keys = noise.keys(0, torch.arange(len(x)), "oracle")
+    keys = rng.keys(0, torch.arange(len(x)), "oracle")
     with passes.counted(len(x)) as tally:
         x_adv = method(model, x, y, Budget(norm, bound), keys)  # type: ignore[operator]
     with torch.no_grad():

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import latent_losses, losses, noise
-from bench.latent_losses import AdrObjective, Divergence
-from bench.plan import plan
-from bench.probes.exhibit import Exhibit, Images
-from bench.probes.surface import orthogonal_signs
-from bench.registry import architectures, attacks, defenses, probes
-from bench.types import CLEAN, ThreatModel, UserError
-from defenses import recipe as recipes
+from bench.core.registry import architectures, attacks, defenses, probes
+from bench.core.types import CLEAN, ThreatModel, UserError
+from bench.evaluation.plan import plan
+from bench.evaluation.probes.probe import Exhibit, Images
+from bench.evaluation.probes.surface import orthogonal_signs
+from bench.ops import latent_losses, losses, rng
+from bench.ops.latent_losses import AdrObjective, Divergence
 from defenses.defense import Trainee
+from defenses.training import recipe as recipes
 from tests import subjects
 from tests.test_defenses import _batch, _model
 
@@ -29,7 +29,7 @@ QUICK = {"eps": "0.1", "step_size": "0.05", "steps": 3}
 
 
 def drawn(count: int, width: int, purpose: str) -> Tensor:
-    return noise.normal(noise.keys(0, torch.arange(count), purpose), (width,))
+    return rng.normal(rng.keys(0, torch.arange(count), purpose), (width,))
 
 
 def predicted(logits: Tensor) -> list[list[float]]:
@@ -201,7 +201,7 @@ class TestCuts:
     @pytest.mark.parametrize("name", ["carlini_wagner", "small_cnn"])
     def test_the_five_cuts_of_table_3(self, name: str, cut: str, width: int) -> None:
         model, whole = self._net(name, cut=cut), self._net(name)
-        x = noise.uniform(noise.keys(0, torch.arange(3), "images"), (1, 28, 28))
+        x = rng.uniform(rng.keys(0, torch.arange(3), "images"), (1, 28, 28))
         z = model.features(x)
         assert z.shape == (3, width * (2 if name == "small_cnn" and cut in ("conv3", "conv") else 1))
         assert torch.equal(model(x), whole(x)) and torch.equal(model.classify(z), whole(x))
@@ -210,7 +210,7 @@ class TestCuts:
     def test_a_cut_may_be_changed_after_training_and_survives_channels_last(self) -> None:
         model, whole = self._net("carlini_wagner", cut="conv3"), self._net("carlini_wagner", seed=1)
         model.load_state_dict(whole.state_dict())
-        x = noise.uniform(noise.keys(0, torch.arange(3), "images"), (1, 28, 28))
+        x = rng.uniform(rng.keys(0, torch.arange(3), "images"), (1, 28, 28))
         torch.testing.assert_close(model.to(memory_format=torch.channels_last)(x), whole(x))
 
     def test_unknown_and_impossible_cuts(self) -> None:
@@ -282,7 +282,7 @@ class TestSurface:
         slope = drawn(5, 9, "slope")
         slope[0, :4] = 0
         slope[1] = 0
-        keys = noise.keys(0, torch.arange(5), "surface")
+        keys = rng.keys(0, torch.arange(5), "surface")
         found = orthogonal_signs(slope, keys)
         assert (found * slope.sign()).sum(1).abs().max() == 0
         assert (found == 0).sum(1).tolist() == [1, 0, 1, 1, 1] and set(found.unique().tolist()) == {-1, 0, 1}

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench import publish, registry, store
-from bench.figures import adr as figures
-from bench.pages import adr
-from bench.tables import adr_systems
-from bench.types import CLEAN
+from bench.core import registry
+from bench.core.types import CLEAN
+from bench.papers import publish
+from bench.papers.adr import figures, page, systems
+from bench.store import runs as store
 from tests.test_mat import NUMBERS, entry, kept, only, rows, run
 
 OFF = {"base": "adv", "lc": 0.0, "gb": 0.0, "smt": 0.0, "conf": 0.0}
@@ -63,8 +63,8 @@ def table(name: str, *runs: store.Run) -> pd.DataFrame:
     ],
 )
 def test_systems_are_named_by_their_weights(weights: dict[str, object], name: str) -> None:
-    assert adr_systems.system({"trained_with": {"adr": weights}}) == name
-    assert adr_systems.system({"trained_with": {"kl": {"beta": 1.0}}}) is None
+    assert systems.system({"trained_with": {"adr": weights}}) == name
+    assert systems.system({"trained_with": {"kl": {"beta": 1.0}}}) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_systems_are_named_by_their_weights(weights: dict[str, object], name: st
 )
 def test_cuts_are_named_as_the_table_does(arch: str, args: dict[str, str], cut: str, default: bool) -> None:
     record = {"arch": arch, "args": args}
-    assert (adr_systems.cut(record), adr_systems.is_default(record)) == (cut, default)
+    assert (systems.cut(record), systems.is_default(record)) == (cut, default)
 
 
 @pytest.mark.parametrize(("name", "count"), [("adr/3", 10), ("adr/4", 12)])
@@ -94,7 +94,7 @@ def test_a_table_without_runs_holds_the_published_numbers(name: str, count: int)
 
 def test_table_3_is_of_adr_by_cut() -> None:
     found = table("adr/3", ADV, ADR, CONV2)
-    assert found["cut"].tolist()[:5] == list(adr_systems.CUTS)
+    assert found["cut"].tolist()[:5] == list(systems.CUTS)
     mine = found[found["model"].notna()].set_index("cut")
     assert mine["model"].to_dict() == {"conv2": "m_conv2", "conv": "m_adr"}
     assert mine.loc["conv2", "multiple_targeted_accuracy_published"] == 0.9278
@@ -203,7 +203,7 @@ class TestFigures:
 
 class TestPage:
     def test_says_what_was_not_run(self) -> None:
-        text = adr.page([], NUMBERS)
+        text = page.page([], NUMBERS)
         assert "| MNIST    | ADR-ADV is more robust than ADV" in text and "**not run**" in text
         assert "## Models on CIFAR-10\n\nNot run." in text and "Nothing: not run." in text
 
@@ -211,7 +211,7 @@ class TestPage:
         mine = kept(ADR, tmp_path / "a", embedding=points())
         madry = run("m_at", "madry", rows("pgd", 2), arch="small_cnn", data_sha256="d")
         natural = run("other", "natural", rows("pgd", 39), arch="vgg", data_sha256="d")
-        text = adr.page([mine, ADV, CONV2, madry, natural], NUMBERS)
+        text = page.page([mine, ADV, CONV2, madry, natural], NUMBERS)
         gains = [line for line in text.splitlines() if line.startswith("| MNIST    | ADR-ADV is more robust than ADV")]
         assert len(gains) == 2 and all("+35.0" in line and "+0.0" in line for line in gains)
         assert "+1.93" in gains[0] and "+2.17" in gains[1] and "**does not survive**" in gains[0]
@@ -225,7 +225,7 @@ class TestPage:
     def test_a_gain_is_under_as_many_steps_on_both_sides(self) -> None:
         mine = model("m_adr", FULL, ("pgd", 20), ("pgd(steps=40)", 4))
         madry = run("m_at", "madry", rows("pgd", 9), arch="small_cnn", data_sha256="d")
-        text = adr.page([mine, madry], NUMBERS)
+        text = page.page([mine, madry], NUMBERS)
         (line,) = (
             line for line in text.splitlines() if "| MNIST    | ADR-ADV is more robust than adv" in line and "+" in line
         )

@@ -14,7 +14,7 @@ from bench.attacks.ddn import DDN
 from bench.attacks.deepfool import DeepFool
 from bench.attacks.fmn import FMN
 from bench.attacks.pgd import PGD
-from bench.types import Norm
+from bench.core.types import Norm
 
 foolbox: Any = pytest.importorskip("foolbox")
 

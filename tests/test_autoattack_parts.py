@@ -9,13 +9,13 @@ import torch
 from oracles import Linear, Rectified, attack, images
 from torch import Tensor, nn
 
-from bench import losses, noise, norms, passes
 from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
+from bench.attacks.apgd_engine import checkpoints
 from bench.attacks.apgd_l1 import onto_ball_in_box, stages
-from bench.attacks.apgd_walk import checkpoints
 from bench.attacks.fab import FAB, FABT, onto_plane
 from bench.attacks.square import Square, eta
-from bench.types import Budget, Norm, UserError
+from bench.core.types import Budget, Norm, UserError
+from bench.ops import losses, norms, passes, rng
 
 SHAPE = (1, 4, 5)
 NORMS: list[Norm] = ["linf", "l2", "l1"]
@@ -42,7 +42,7 @@ def test_apgd_breaks_the_images_within_reach_and_no_others(method: Any, norm: No
     # targeted objective is sure to head for the nearest class.
     least = 1.0 if isinstance(method, APGDT) else 0.85
     for factor, low, high in ((1.6 if norm == "l1" else 1.01, least, 1.0), (0.999, 0.0, 0.0)):
-        keys = noise.keys(0, torch.arange(len(x)), "reach")
+        keys = rng.keys(0, torch.arange(len(x)), "reach")
         x_adv = method(model, x, y, Budget(norm, distance * factor), keys)
         assert low <= (model(x_adv).argmax(1) != y).double().mean() <= high
 
@@ -77,7 +77,7 @@ def test_square_succeeds_well_within_reach_and_not_out_of_it(norm: Norm, shape: 
     y, distances = model.distances(x, norm)
     nearest = distances[:, 0]
     for factor, rate in ((4.0, 1.0), (0.99, 0.0)):
-        keys = noise.keys(0, torch.arange(len(x)), "square")
+        keys = rng.keys(0, torch.arange(len(x)), "square")
         x_adv = Square(queries=800)(model, x, y, Budget(norm, factor * nearest), keys)
         assert (model(x_adv).argmax(1) != y).double().mean() == rate
 
@@ -195,7 +195,7 @@ def test_models_without_a_gradient_leave_the_images_as_they_are(model: nn.Module
 @pytest.mark.parametrize("norm", NORMS)
 def test_large_images_too_get_the_same_bits_alone(norm: Norm, shape: tuple[int, ...]) -> None:
     model, x = Rectified(6, shape).requires_grad_(False), images(5, shape, -0.2, 1.2).clamp(0, 1)
-    y, keys = passes.outputs(model, x).argmax(1), noise.keys(0, torch.arange(5), "bits")
+    y, keys = passes.outputs(model, x).argmax(1), rng.keys(0, torch.arange(5), "bits")
     eps = torch.full((5,), {"linf": 0.004, "l2": 0.05, "l1": 0.5}[norm], dtype=torch.float64)
     methods = [APGDCE(steps=20), APGDT(steps=12, targets=2), FAB(steps=4, restarts=2), FABT(steps=4)]
     for method in methods + ([Square(queries=40)] if norm != "l1" else []):

@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import checkpoints, checks, passes
+from bench.models import checkpoints
+from bench.ops import passes
+from bench.ops.frozen import frozen
 from benchmarks import speed_floor, speed_memory, speed_plot, speed_rows, speed_sides, speed_works
 from benchmarks.speed_clock import ratio
 from benchmarks.speed_works import CASES, FLOOR, TARGETS, WORKS, Case, chosen
@@ -123,7 +125,7 @@ class TestFloor:
         model = checkpoints.load("natural_digits").model
         seen = []
         model.register_forward_hook(lambda _module, inputs, logits: seen.append((len(inputs[0]), logits.requires_grad)))
-        with checks.prepared(model):
+        with frozen(model):
             speed_floor.replay(model, torch.rand(4, 1, 8, 8), [speed_floor.Pass(4, 2), speed_floor.Pass(3, 0)])
         assert seen == [(4, True), (3, False)]
 

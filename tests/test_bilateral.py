@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import labels, losses, noise, norms, passes
+from bench.core.registry import architectures, attacks
+from bench.core.types import Budget, ThreatModel, UserError
 from bench.data.loading import load as load_data
-from bench.labels import LabelAdversary
-from bench.plan import plan
-from bench.registry import architectures, attacks
-from bench.types import Budget, ThreatModel, UserError
-from defenses import reading
-from defenses import recipe as recipes
+from bench.evaluation.plan import plan
+from bench.ops import adversarial_labels, losses, norms, passes, rng
+from bench.ops.adversarial_labels import LabelAdversary
 from defenses.bilateral import Bilateral, most_confusing, most_one_step
 from defenses.defense import Trainee
+from defenses.training import parsing
+from defenses.training import recipe as recipes
 from tests import subjects
 
 EPS = 0.1
@@ -72,7 +72,7 @@ class TestLabels:
         torch.testing.assert_close(truth, beta * wrong.amax(1))
         assert (eps_y > 1 / (1 + beta)).all() and (eps_y <= 1 / (1 + beta / (classes - 1)) + 1e-12).all()
         # The order of the shares is that of the losses; the most confusing class has the least.
-        v = labels.class_losses(logits).scatter(1, y[:, None], torch.inf)
+        v = adversarial_labels.class_losses(logits).scatter(1, y[:, None], torch.inf)
         assert torch.equal(v.argmin(1), most_confusing(logits, y))
         shares = wrong.scatter(1, y[:, None], torch.inf)
         assert torch.equal(v.argsort(1), shares.argsort(1))
@@ -83,14 +83,14 @@ class TestLabels:
         certain[:, 1] = torch.linspace(6, 12, 200)
         logits, y = torch.cat([logits, certain]), torch.cat([y, torch.zeros(200, dtype=torch.int64)])
         target = most_confusing(logits, y)[:, None]
-        v = labels.class_losses(logits).gather(1, target).squeeze(1)
+        v = adversarial_labels.class_losses(logits).gather(1, target).squeeze(1)
         main, sup = (LabelAdversary(name)(logits, y).gather(1, target).squeeze(1) for name in SOLUTIONS)
         assert torch.equal(main < sup, v > 0.01) and (v < 0.01).sum() > 100
 
     def test_main_is_the_worse_label_for_the_model(self) -> None:
         # "A higher objective value for the maximisation": at equal eps_y, more share where the loss is larger.
         logits, y = drawn(2000, 10, 3.0, seed=3)
-        v = labels.class_losses(logits).scatter(1, y[:, None], 0)
+        v = adversarial_labels.class_losses(logits).scatter(1, y[:, None], 0)
         shares = [LabelAdversary(name).weights(logits, y) for name in SOLUTIONS]
         values = [(share / share.sum(1, keepdim=True) * v).sum(1) for share in shares]
         assert ((values[0] - values[1])[v.scatter(1, y[:, None], torch.inf).amin(1) > 0.01] >= -1e-9).all()
@@ -129,7 +129,7 @@ class TestLabels:
 
     def test_soft_cross_entropy_of_one_hot_labels_is_cross_entropy(self) -> None:
         logits, y = drawn(20, 7, 3.0)
-        found = labels.soft_cross_entropy(logits, nn.functional.one_hot(y, 7).double())
+        found = adversarial_labels.soft_cross_entropy(logits, nn.functional.one_hot(y, 7).double())
         torch.testing.assert_close(found, losses.cross_entropy(logits, y))
 
     @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ class TestTargets:
 
     def test_random_targets_are_wrong_and_by_key(self) -> None:
         logits, y = drawn(900, 4, 1.0)
-        keys = noise.keys(0, torch.arange(900), "targets")
+        keys = rng.keys(0, torch.arange(900), "targets")
         defense = Bilateral(target="random")
         found = defense.targets(None, logits, y, keys)
         assert (found != y).all() and torch.equal(defense.targets(None, logits[5:9], y[5:9], keys[5:9]), found[5:9])
@@ -201,7 +201,7 @@ def net(**args: object) -> nn.Module:
 
 def batch(count: int = 48) -> tuple[Tensor, Tensor, Tensor]:
     data = load_data("digits", "train").select(slice(count))
-    return data.images, data.labels, noise.keys(0, data.indices, "test")
+    return data.images, data.labels, rng.keys(0, data.indices, "test")
 
 
 VARIANTS = {
@@ -241,7 +241,7 @@ class TestTraining:
         target = most_confusing(model(x), y)
         found = defense.adversarial(model, x, y, keys, target)
         for i in range(5):
-            start = (x[i : i + 1] + EPS * (2 * noise.uniform(keys[i : i + 1], x.shape[1:]) - 1)).requires_grad_()
+            start = (x[i : i + 1] + EPS * (2 * rng.uniform(keys[i : i + 1], x.shape[1:]) - 1)).requires_grad_()
             nn.functional.cross_entropy(model(start), target[i : i + 1]).backward()
             moved = start.detach() - EPS * start.grad.sign()
             expected = torch.max(torch.min(moved, x[i : i + 1] + EPS), x[i : i + 1] - EPS).clamp(0, 1)
@@ -279,7 +279,7 @@ class TestTraining:
 
 
 class TestRecipes:
-    @pytest.mark.parametrize("name", [name for name in reading.names() if name.startswith("bilateral")])
+    @pytest.mark.parametrize("name", [name for name in parsing.names() if name.startswith("bilateral")])
     def test_say_what_they_train(self, name) -> None:
         recipe = recipes.load(name)
         defense = recipe.defense
@@ -304,9 +304,9 @@ class TestAttacks:
         model = subjects.frozen(subjects.Centred())
         x, y = subjects.images(model, 20)
         soft = LabelAdversary()(model(x), y)
-        values, _ = labels.soft_ce(model, x, y, soft)
-        _, _, gradient = passes.ascent_direction(labels.soft_ce, model, x, y, soft)
-        higher, _ = labels.soft_ce(model, (x + 1e-3 * gradient.sign()).clamp(0, 1), y, soft)
+        values, _ = adversarial_labels.soft_ce(model, x, y, soft)
+        _, _, gradient = passes.ascent_direction(adversarial_labels.soft_ce, model, x, y, soft)
+        higher, _ = adversarial_labels.soft_ce(model, (x + 1e-3 * gradient.sign()).clamp(0, 1), y, soft)
         assert (higher > values).float().mean() > 0.9
         budget = subjects.budget("linf", 0.3, 20)
         x_adv = attacks["bilateral"](steps=20)(model, x, y, budget, subjects.keys(20))

@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import dossiers, publish, registry, store
-from bench.pages import bilateral as on_trial
-from bench.tables import published
-from bench.tables.bilateral_systems import Kind, kind
-from bench.types import Verdict
+from bench.core import registry
+from bench.core.types import Verdict
+from bench.papers import publish, published
+from bench.papers.bilateral import page as on_trial
+from bench.papers.bilateral.systems import Kind, kind
+from bench.report import model_runs
+from bench.store import runs as store
 from tests.test_mat import entry, kept, rows
 
 N, EPS = 40, 0.3
@@ -137,7 +139,7 @@ def test_every_printed_number_is_in_a_table() -> None:
     ids=lambda part: part.defense if isinstance(part, Kind) else "",
 )
 def test_a_model_is_named_by_its_stanza_and_name(made: store.Run, expected: Kind) -> None:
-    (found,) = (kind(one) for one in dossiers.dossiers([made]))
+    (found,) = (kind(one) for one in model_runs.dossiers([made]))
     assert found == expected
 
 

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench import checkpoints
-from bench.registry import architectures
-from bench.types import ThreatModel, UserError
+from bench.core.registry import architectures
+from bench.core.types import ThreatModel, UserError
+from bench.models import checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 STANZA = '[tiny]\narch = "mlp"\nargs = { hidden = [5], image = 4 }\n'

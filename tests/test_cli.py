@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench import files, store, writing
-from bench.progress import Progress
-from bench.request import Request, subject
-from bench.run import in_memory, prepare
+from bench.cli.progress import Progress
+from bench.core import files
+from bench.evaluation.request import Request, subject
+from bench.evaluation.run import in_memory, prepare
+from bench.store import runs, writer
 
 QUICK = ["--model", "tiny", "-n", "40"]
 TABLE = (
@@ -280,14 +281,14 @@ class TestRefusals:
                 raise OSError(28, "No space left on device")
             return real(file, data)
 
-        monkeypatch.setattr(writing.os, "write", full)
+        monkeypatch.setattr(writer.os, "write", full)
         words = ["run", *QUICK, "--attacks", "pgd(steps=3)", "--batch-size", "8", "--out", "out"]
         one_line(bench(*words), "disk is full", "--resume")
-        monkeypatch.setattr(writing.os, "write", real)
-        kept = store.load("out").verdicts
+        monkeypatch.setattr(writer.os, "write", real)
+        kept = runs.load("out").verdicts
         assert len(kept) == 16
         assert bench(*words, "--resume").code == 0
-        assert len(store.load("out").verdicts) == 40
+        assert len(runs.load("out").verdicts) == 40
 
 
 def test_a_model_and_data_that_do_not_fit(bench, real_data):
@@ -388,7 +389,7 @@ def test_a_log_is_told_how_far_a_run_is_in_whole_lines(bench):
 
 def test_labels_that_do_not_fit_are_refused():
     import bench
-    from bench.types import UserError
+    from bench.core.types import UserError
 
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import norms
-from bench.registry import attacks
-from bench.types import Budget
+from bench.core.registry import attacks
+from bench.core.types import Budget
+from bench.ops import norms
 from tests import subjects
 
 _QUICK = {"steps": 8, "searches": 3, "draws": 3, "queries": 60, "samples": 6, "model": "another"}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import active, passes
-from bench.registry import attacks
-from bench.types import Budget
+from bench.core.registry import attacks
+from bench.core.types import Budget
+from bench.ops import active_set, passes
 from tests import subjects
 from tests.test_contract import _attack as quick
 
@@ -80,9 +80,9 @@ def test_an_image_is_charged_in_a_batch_what_the_model_saw_of_it_alone(name, nor
 
 @pytest.mark.parametrize(("name", "norm"), [("pgd", "linf"), ("apgd_ce", "linf"), ("cw", "l2"), ("square", "linf")])
 def test_passes_of_images_that_wait_to_leave_are_counted_too(name, norm, scene):
-    with active.compacting(1):
+    with active_set.compacting(1):
         prompt = _counts(name, norm, scene, slice(None))[0]
-    with active.compacting(5):
+    with active_set.compacting(5):
         told, seen = _counts(name, norm, scene, slice(None))
     assert told.sum(1).tolist() == list(seen)
     assert (told >= prompt).all() and told.sum() > prompt.sum()

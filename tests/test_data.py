@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from bench import files
+from bench.core import download, files
+from bench.core.registry import datasets
+from bench.core.types import ImageSet, UserError
 from bench.data import formats
 from bench.data.loading import load
-from bench.data.published import Archive, OfficialFile, Published
-from bench.registry import datasets
-from bench.types import ImageSet, UserError
+from bench.data.official import Archive, OfficialFile, Published
 
 RANDOM = np.random.default_rng(0)
 
@@ -356,10 +356,10 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 def test_fetch_checks_and_renames(server: tuple[Path, str], tmp_path: Path) -> None:
     (server[0] / "weights").write_bytes(b"weights")
     path = tmp_path / "deep" / "weights"
-    files.fetch(f"{server[1]}/weights", path, sha256(b"weights"))
+    download.fetch(f"{server[1]}/weights", path, sha256(b"weights"))
     assert path.read_bytes() == b"weights"
     path.write_bytes(b"old")
-    text = fault(files.fetch, f"{server[1]}/weights", path, sha256(b"other"))
+    text = fault(download.fetch, f"{server[1]}/weights", path, sha256(b"other"))
     assert sha256(b"weights")[:12] in text
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
@@ -372,7 +372,7 @@ def test_fetch_checks_and_renames(server: tuple[Path, str], tmp_path: Path) -> N
 def test_fetch_faults_leave_nothing(server: tuple[Path, str], tmp_path: Path, url: str, why: str) -> None:
     (server[0] / "short").write_bytes(b"bytes")
     path = tmp_path / "got" / "file"
-    text = fault(files.fetch, url.format(server[1]), path)
+    text = fault(download.fetch, url.format(server[1]), path)
     assert why in text
     assert f"place the file at {path} by hand" in text
     assert not list(path.parent.iterdir())
@@ -381,7 +381,7 @@ def test_fetch_faults_leave_nothing(server: tuple[Path, str], tmp_path: Path, ur
 def test_fetch_into_a_file_is_a_user_error(server: tuple[Path, str], tmp_path: Path) -> None:
     (server[0] / "a").write_bytes(b"a")
     (tmp_path / "file").write_bytes(b"")
-    assert "cannot be made" in fault(files.fetch, f"{server[1]}/a", tmp_path / "file" / "a")
+    assert "cannot be made" in fault(download.fetch, f"{server[1]}/a", tmp_path / "file" / "a")
 
 
 def test_fetch_mnist_from_a_mirror(server: tuple[Path, str], tmp_path: Path) -> None:

@@ -14,15 +14,17 @@ import pytest
 import torch
 from torch import nn
 
-from bench import losses, noise
+from bench.core.registry import architectures, defenses
+from bench.core.types import UserError
 from bench.data.loading import load as load_data
 from bench.models.weights import fit, read_tensors
-from bench.registry import architectures, defenses
-from bench.types import UserError
-from defenses import augment, material, optimise, reading, stanza, state
-from defenses import recipe as recipes
-from defenses import train as training
-from defenses.defense import Defense, Trainee, attacked
+from bench.ops import center_losses, losses, rng
+from bench.ops.frozen import frozen
+from defenses.defense import Defense, Trainee
+from defenses.training import augment, parsing, setup, stanza, state
+from defenses.training import loop as training
+from defenses.training import optimizers as optimise
+from defenses.training import recipe as recipes
 
 HEADS = {"mmc": "nearest", "mat": "centers"}
 TINY = (
@@ -65,7 +67,7 @@ def _defense(variant: str) -> tuple[str, Defense]:
 
 def _batch(count: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     data = load_data("digits", "train").select(slice(count))
-    return data.images, data.labels, noise.keys(0, data.indices, "test")
+    return data.images, data.labels, rng.keys(0, data.indices, "test")
 
 
 def _tiny(name: str = "madry_digits", *more: str) -> recipes.Recipe:
@@ -108,8 +110,8 @@ def test_inner_attack_stays_in_the_ball_and_climbs(variant: str, monkeypatch: py
         assert float((x_adv - x).abs().amax((1, 2, 3)).min()) > 0.05
         if name == "mat":
             model.eval()
-            moved = losses.cosine_distance(model.features(x), model.features(x_adv))
-            nudged = losses.cosine_distance(model.features(x), model.features(x + 0.001))
+            moved = center_losses.cosine_distance(model.features(x), model.features(x_adv))
+            nudged = center_losses.cosine_distance(model.features(x), model.features(x + 0.001))
             assert bool((moved > nudged).all())
 
 
@@ -118,7 +120,7 @@ def test_the_inner_attack_leaves_modes_weights_and_the_global_generator() -> Non
     model, (x, y, keys) = nn.Sequential(_model(name), nn.BatchNorm1d(10)), _batch()
     model[0].eval()
     before, statistics = torch.get_rng_state(), model[1].running_mean.clone()
-    with attacked(model), attacked(model):
+    with frozen(model), frozen(model):
         assert not any(module.training for module in model.modules())
         assert not any(weight.requires_grad for weight in model.parameters())
         model(x)
@@ -140,10 +142,10 @@ def test_mat_is_the_sum_of_its_terms() -> None:
     name, defense = _defense("mat-so")
     model, (x, y, keys) = _model(name).eval(), _batch()
     z, centers = model.features(x), model.class_centers()
-    expected = losses.feature_to_center(z, centers, y) + losses.second_order(z, centers, y)
+    expected = center_losses.feature_to_center(z, centers, y) + center_losses.second_order(z, centers, y)
     assert torch.allclose(defense.loss(model, x, y, keys), expected.mean())
     plain = replace(defense, alpha=0.0)
-    assert torch.allclose(plain.loss(model, x, y, keys), losses.feature_to_center(z, centers, y).mean())
+    assert torch.allclose(plain.loss(model, x, y, keys), center_losses.feature_to_center(z, centers, y).mean())
     both = replace(defense, beta=2.0)
     assert bool(both.loss(model, x, y, keys) > expected.mean())
 
@@ -221,13 +223,13 @@ def test_a_diverged_training_keeps_the_last_good_state(tmp_path: Path, monkeypat
     monkeypatch.setattr(natural, "loss", loss)
     with pytest.raises(training.DivergedError, match="epoch 2"):
         training.train(recipe, tmp_path)
-    trainee = material.trainee_of(recipe, material.images(recipe.data, torch.device("cpu"))[0])
+    trainee = setup.trainee_of(recipe, setup.images(recipe.data, torch.device("cpu"))[0])
     assert state.restore(tmp_path / "state.pt", recipe, trainee).epochs == 1
     assert all(bool(weight.isfinite().all()) for weight in trainee.model.parameters())
 
 
 def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) -> None:
-    checkpoints = pytest.importorskip("bench.checkpoints")
+    checkpoints = pytest.importorskip("bench.models.checkpoints")
     recipe = _tiny("mat_digits", "train.store=float16", "model.args.dim=16")
     row = training.train(recipe, tmp_path / "out", command='a command with "quotes"')
     (entry,) = checkpoints.read(tmp_path / "out" / "stanza.toml").values()
@@ -237,7 +239,7 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
         and entry.trained_with["mat"]["beta"] == recipe.defense.beta
     )
     model = checkpoints.load_checkpoint(entry).model
-    _, held_out = material.images(recipe.data, torch.device("cpu"))
+    _, held_out = setup.images(recipe.data, torch.device("cpu"))
     accuracy = float((model(held_out.images).argmax(1) == held_out.labels).float().mean())
     assert accuracy == pytest.approx(row["held_out_accuracy"])
     stored = read_tensors(tmp_path / "out" / "weights.safetensors")
@@ -266,7 +268,7 @@ def test_replacing_a_stanza_leaves_its_neighbours() -> None:
     assert "# about b\n[b]" in new and "# about c\n[c]" in new
 
 
-@pytest.mark.parametrize("name", reading.names())
+@pytest.mark.parametrize("name", parsing.names())
 def test_every_recipe_reads_and_states_its_source(name: str) -> None:
     recipe = recipes.load(name)
     assert recipe.paper.source and recipe.name == name and recipe.threat() is not None

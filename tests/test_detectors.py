@@ -13,9 +13,12 @@ import torch
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KernelDensity
 
-from bench import detecting, detections, registry, rejection, suspects
-from bench.detectors import fitting, joint, kde, lid
-from bench.types import CLEAN, Budget, UserError
+from bench.core import registry
+from bench.core.types import CLEAN, Budget, UserError
+from bench.evaluation import detection, detection_images
+from bench.evaluation.detectors import detector, joint_attack, kernel_density, lid
+from bench.report import detection_measures
+from bench.store import detections
 from tests import subjects
 
 CLASSES, SHAPE = 5, (1, 6, 6)
@@ -26,10 +29,10 @@ def model() -> torch.nn.Module:
     return subjects.frozen(subjects.Centred())
 
 
-def known(model: torch.nn.Module, count: int = 200, encoder: torch.nn.Module | None = None) -> fitting.Known:
+def known(model: torch.nn.Module, count: int = 200, encoder: torch.nn.Module | None = None) -> detector.Known:
     x, y = dull(model, count, "known")
     y = torch.where(torch.arange(count) < CLASSES, torch.arange(count) % CLASSES, y)  # every class has one at least
-    return fitting.Known(x, y, CLASSES, 0, 32, "cpu", lambda name: encoder)
+    return detector.Known(x, y, CLASSES, 0, 32, "cpu", lambda name: encoder)
 
 
 def dull(model: torch.nn.Module, count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,17 +42,17 @@ def dull(model: torch.nn.Module, count: int, purpose: str) -> tuple[torch.Tensor
     return x, model(x).argmax(1)
 
 
-def fitted(model: torch.nn.Module, name: str, **fields: object) -> fitting.Fitted:
+def fitted(model: torch.nn.Module, name: str, **fields: object) -> detector.Fitted:
     """A detector that was shown dull images as clean and others as adversarial."""
     about = known(model)
     measure = registry.detectors[name](**fields).measure(model, about)
-    return fitting.fit(measure, about, dull(model, 60, "fit")[0], subjects.images(model, 60, SHAPE, "fit")[0])
+    return detector.fit(measure, about, dull(model, 60, "fit")[0], subjects.images(model, 60, SHAPE, "fit")[0])
 
 
 class TestDensities:
     def test_log_density_is_scikit_learn_s(self) -> None:
         codes, labels = torch.randn(60, 3), torch.arange(60) % 2
-        made = kde.class_densities(codes, labels, 2, bandwidth=0.7)
+        made = kernel_density.class_densities(codes, labels, 2, bandwidth=0.7)
         z, classes = torch.randn(9, 3, requires_grad=True), torch.arange(9) % 2
         slow = [
             KernelDensity(bandwidth=0.7 / math.sqrt(2))
@@ -64,17 +67,17 @@ class TestDensities:
 
     def test_the_bandwidth_is_the_best_of_its_grid_by_leave_one_out(self) -> None:
         groups = [torch.randn(25, 2, dtype=torch.float64), 0.3 * torch.randn(12, 2, dtype=torch.float64) + 4]
-        chosen = kde.best_bandwidth(groups)
+        chosen = kernel_density.best_bandwidth(groups)
 
         def likelihood(width: float) -> float:
             density = KernelDensity(bandwidth=width / math.sqrt(2))
             return sum(cross_val_score(density, group.numpy(), cv=LeaveOneOut()).sum() for group in groups)
 
-        spread = chosen / min(kde._GRID, key=lambda share: abs(share - chosen / _spread(groups)))
-        assert chosen == max((share * spread for share in kde._GRID), key=likelihood)
+        spread = chosen / min(kernel_density._GRID, key=lambda share: abs(share - chosen / _spread(groups)))
+        assert chosen == max((share * spread for share in kernel_density._GRID), key=likelihood)
 
     def test_far_away_codes_have_a_low_finite_density_with_a_slope(self) -> None:
-        made = kde.class_densities(torch.randn(20, 2), torch.zeros(20, dtype=torch.int64), 1, bandwidth=0.1)
+        made = kernel_density.class_densities(torch.randn(20, 2), torch.zeros(20, dtype=torch.int64), 1, bandwidth=0.1)
         z = torch.full((1, 2), 1e3, requires_grad=True)
         found = made.log_density(z, torch.zeros(1, dtype=torch.int64))
         assert found.isfinite().all() and float(found.detach()) < -1e6
@@ -82,17 +85,17 @@ class TestDensities:
 
     def test_a_class_without_training_images_is_one_line(self) -> None:
         with pytest.raises(UserError, match="class 2 has no training images") as fault:
-            kde.class_densities(torch.randn(9, 2), torch.arange(9) % 2, 3)
+            kernel_density.class_densities(torch.randn(9, 2), torch.arange(9) % 2, 3)
         assert "\n" not in str(fault.value)
 
     def test_singular_covariance_has_a_density_and_constant_codes_none(self) -> None:
         labels = torch.arange(40) % 2
         line = torch.randn(40, 1).expand(40, 3)
-        assert kde.class_densities(line, labels, 2).log_density(line, labels).isfinite().all()
+        assert kernel_density.class_densities(line, labels, 2).log_density(line, labels).isfinite().all()
         with pytest.raises(UserError, match="do not differ within any class"):
-            kde.class_densities(labels[:, None].expand(40, 3).float(), labels, 2)
+            kernel_density.class_densities(labels[:, None].expand(40, 3).float(), labels, 2)
         assert (
-            kde.class_densities(torch.ones(40, 3), labels, 2, 0.5)
+            kernel_density.class_densities(torch.ones(40, 3), labels, 2, 0.5)
             .log_density(torch.ones(4, 3), labels[:4])
             .isfinite()
             .all()
@@ -146,7 +149,7 @@ class TestFitting:
         made = fitted(model, name)
         x, _ = dull(model, 100, "test")
         sharp, _ = subjects.images(model, 100, SHAPE, "test")
-        assert rejection.auroc(made.score(x).tolist(), made.score(sharp).tolist()) > 0.8
+        assert detection_measures.auroc(made.score(x).tolist(), made.score(sharp).tolist()) > 0.8
         alone = torch.cat([made.score(x[i : i + 1]) for i in range(10)])
         assert torch.allclose(alone, made.score(x[:10]), atol=1e-4)
         assert torch.equal(made.answers(x)[:, :-1], model(x))
@@ -156,7 +159,7 @@ class TestFitting:
         about = known(model, encoder=encoder)
         measure = registry.detectors["er"](encoder="other", bandwidth=0.5).measure(model, about)
         x, _ = subjects.images(model, 20, SHAPE)
-        codes = kde.class_densities(encoder.features(about.images), about.labels, CLASSES, 0.5)
+        codes = kernel_density.class_densities(encoder.features(about.images), about.labels, CLASSES, 0.5)
         expected = codes.log_density(encoder.features(x), model(x).argmax(1))
         assert torch.allclose(measure.call(x)[0][:, 0], expected, atol=1e-6) and measure.facts["bandwidth"] == 0.5
 
@@ -168,16 +171,16 @@ class TestFitting:
         about = known(model)
         measure = registry.detectors["kd"]().measure(model, about)
         with pytest.raises(UserError, match="the attack broke 4 images and a detector is fitted on 10 or more"):
-            fitting.fit(measure, about, about.images[:20], about.images[:4])
+            detector.fit(measure, about, about.images[:20], about.images[:4])
 
     def test_a_constant_measurement_says_nothing(self, model: torch.nn.Module) -> None:
-        measure = fitting.Measure(lambda x: (torch.ones(len(x), 2), model(x)), "standard")
+        measure = detector.Measure(lambda x: (torch.ones(len(x), 2), model(x)), "standard")
         about = known(model)
-        made = fitting.fit(measure, about, about.images[:40], about.images[40:60])
+        made = detector.fit(measure, about, about.images[:40], about.images[40:60])
         assert len(set(made.score(about.images[:9]).tolist())) == 1
-        bad = fitting.Measure(lambda x: (torch.full((len(x), 1), torch.nan), model(x)), "range")
+        bad = detector.Measure(lambda x: (torch.full((len(x), 1), torch.nan), model(x)), "range")
         with pytest.raises(UserError, match="NaN or infinity"):
-            fitting.fit(bad, about, about.images[:40], about.images[40:60])
+            detector.fit(bad, about, about.images[:40], about.images[40:60])
 
     def test_an_encoder_of_other_images_is_one_line(self, model: torch.nn.Module) -> None:
         other = registry.architectures["er_mnist"](widths=(2, 2, 2, 2), fc=(4,)).eval()
@@ -192,9 +195,9 @@ class TestJoint:
         x, y = dull(model, 24, "joint")
         budget, keys = subjects.budget("linf", 0.15, len(x)), subjects.keys(len(x))
         clean = made.score(x)
-        level = rejection.threshold(clean.tolist())
+        level = detections.threshold(clean.tolist())
         oblivious = registry.attacks["pgd"](steps=20)(model, x, y, budget, keys)
-        mine = joint.Joint(steps=20)(made, level, x, y, budget, keys)
+        mine = joint_attack.Joint(steps=20)(made, level, x, y, budget, keys)
 
         def through(x_adv: torch.Tensor) -> int:
             return int(((model(x_adv).argmax(1) != y) & (made.score(x_adv) <= level)).sum())
@@ -207,7 +210,7 @@ class TestJoint:
     def test_one_image_alone_is_the_same_image_in_a_batch(self, model: torch.nn.Module) -> None:
         made = fitted(model, "kd")
         x, y = subjects.images(model, 9, SHAPE, "joint")
-        attack, keys = joint.Joint(steps=8), subjects.keys(9)
+        attack, keys = joint_attack.Joint(steps=8), subjects.keys(9)
         whole = attack(made, 0.0, x, y, subjects.budget("linf", 0.1, 9), keys)
         alone = [
             attack(made, 0.0, x[i : i + 1], y[i : i + 1], subjects.budget("linf", 0.1, 1), keys[i : i + 1])
@@ -218,18 +221,18 @@ class TestJoint:
     def test_needs_a_budget(self, model: torch.nn.Module) -> None:
         x, y = subjects.images(model, 2, SHAPE)
         with pytest.raises(UserError, match="give --eps"):
-            joint.Joint()(fitted(model, "kd"), 0.0, x, y, Budget("l2", None), subjects.keys(2))
+            joint_attack.Joint()(fitted(model, "kd"), 0.0, x, y, Budget("l2", None), subjects.keys(2))
 
 
 class TestNumbers:
     def test_parts_share_no_image_and_hold_every_one(self) -> None:
         indices = torch.arange(7, 360)
         for seed in range(5):
-            found = suspects.parts(indices, seed)
+            found = detection_images.parts(indices, seed)
             places = torch.cat(list(found.values()))
             assert sorted(places.tolist()) == list(range(353)) and tuple(found) == detections.PARTS
             assert [len(part) for part in found.values()] == [141, 71, 141]
-        alike = suspects.parts(indices, 0), suspects.parts(indices, 1)
+        alike = detection_images.parts(indices, 0), detection_images.parts(indices, 1)
         assert not torch.equal(alike[0]["test"], alike[1]["test"])
 
     def test_definitions_on_a_table_by_hand(self, tmp_path: Path) -> None:
@@ -243,7 +246,7 @@ class TestNumbers:
             self.row("test", "pgd", i, score, broken=hit, adv_pred=int(hit), **asked) for i, hit, score in adversarial
         ]
         made = detections.write(tmp_path / "a", {"detector": {"spec": "kd"}, "model": "m"}, pd.DataFrame(rows))
-        (line,) = rejection.summary(made).to_dict("records")
+        (line,) = detection_measures.summary(made).to_dict("records")
         # Of 40 calibration scores the 95 % quantile is the 39th: -0.62; image 1 is above it when clean.
         assert line["n"] == 5 and line["clean_accuracy"] == 0.8 and line["fpr_rate"] == 0.25
         assert line["clean_reject_accuracy"] == 0.6 and line["robust_accuracy"] == 0.2
@@ -257,7 +260,9 @@ class TestNumbers:
         rows += [self.row("test", "fgsm", i, score, broken=hit, adv_pred=int(hit), **asked) for i, hit, score in more]
         rows += [self.row("test", "cw", 3, -1.0, broken=True, adv_pred=1, norm="l2")]
         about = {"detector": {"spec": "kd"}, "model": "m", "threat": asked}
-        lines = rejection.summary(detections.write(tmp_path / "b", about, pd.DataFrame(rows))).set_index("attack")
+        lines = detection_measures.summary(detections.write(tmp_path / "b", about, pd.DataFrame(rows))).set_index(
+            "attack"
+        )
         worst = lines.loc["worst"]
         assert list(lines.index) == ["pgd", "fgsm", "cw", "worst"] and worst["broken_n"] == 4
         assert worst["robust_accuracy"] == 0 and worst["robust_reject_accuracy"] == pytest.approx(0.4)
@@ -274,8 +279,8 @@ class TestNumbers:
         )
 
     def test_thresholds_and_areas_at_the_edges(self) -> None:
-        assert rejection.threshold([]) == float("inf") and rejection.threshold([3.0]) == 3.0
-        assert math.isnan(rejection.auroc([], [1.0])) and rejection.auroc([0.0, 1.0], [1.0]) == 0.75
+        assert detections.threshold([]) == float("inf") and detections.threshold([3.0]) == 3.0
+        assert math.isnan(detection_measures.auroc([], [1.0])) and detection_measures.auroc([0.0, 1.0], [1.0]) == 0.75
 
 
 ATTACKS = ("--attacks", "fgsm,pgd(steps=5)", "--eps", "0.2")
@@ -354,9 +359,9 @@ class TestCommand:
         (tmp_path / "detect.json").write_text('{"schema_version": 1, "detector": {"spec": "kd"}}')
         (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
         with pytest.raises(UserError, match="has other columns"):
-            rejection.summary(detections.load(tmp_path))
+            detection_measures.summary(detections.load(tmp_path))
 
     def test_detectors_are_listed(self, bench) -> None:
         found = bench("list", "detectors")
         assert found.code == 0 and all(name in found.out for name in ("kd", "lid", "er"))
-        assert detecting.build("kd(bandwidth=1)")[1].bandwidth == 1
+        assert detection.build("kd(bandwidth=1)")[1].bandwidth == 1

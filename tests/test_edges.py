@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import noise, passes
-from bench.judge import judge, predictions
-from bench.registry import attacks
-from bench.types import Budget, UserError
+from bench.core.registry import attacks
+from bench.core.types import Budget, UserError
+from bench.evaluation.judge import judge, predictions
+from bench.ops import passes, rng
 from tests import subjects
 
 _QUICK = {
@@ -41,7 +41,7 @@ class Edge(nn.Module):
         super().__init__()
         sizes = {"weight": (6, math.prod(shape)), "centers": (classes, 6)}
         for place, (name, size) in enumerate(sizes.items()):
-            draws = noise.uniform(noise.keys(place, torch.arange(1), "edges"), size)[0]
+            draws = rng.uniform(rng.keys(place, torch.arange(1), "edges"), size)[0]
             self.register_buffer(name, draws * 2 - 1)
         self.register_buffer("bias", torch.zeros(classes).index_fill(0, torch.tensor([0]), bias))
         self.scale = scale
@@ -77,7 +77,7 @@ class Given:
 
     def images(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         """Images, and as labels the model's predictions, or others."""
-        x = self.change(noise.uniform(noise.keys(1, torch.arange(self.count), "edges"), self.shape))
+        x = self.change(rng.uniform(rng.keys(1, torch.arange(self.count), "edges"), self.shape))
         return x, (model(x).argmax(1) + self.shift) % self.classes
 
 
@@ -88,7 +88,7 @@ class Scene:
         self.model, self.given, self.classes = model, given, given.classes
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
-        x = noise.uniform(noise.keys(2, torch.arange(12), "edges"), self.given.shape)
+        x = rng.uniform(rng.keys(2, torch.arange(12), "edges"), self.given.shape)
         return x, self.model(x).argmax(1)
 
     def surrogate(self, name: str) -> nn.Module:

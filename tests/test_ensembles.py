@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 import bench
-from bench import levels, measures, store
 from bench.attacks.autoattack import AutoAttack, AutoAttackCustom
-from bench.plan import plan
-from bench.registry import attacks
-from bench.types import ThreatModel, UserError
+from bench.core.registry import attacks
+from bench.core.types import ThreatModel, UserError
+from bench.evaluation import eps_order
+from bench.evaluation.plan import plan
+from bench.report import measures
+from bench.store import runs as store
 from tests import subjects
 
 QUICK = "autoattack-custom(steps=8,queries=30)"
@@ -123,13 +125,13 @@ class TestMinimal:
 
 
 class TestLevels:
-    def _verdicts(self, smallest: list[int], grid: int, order: levels.Order) -> tuple[list[list[bool]], int]:
+    def _verdicts(self, smallest: list[int], grid: int, order: eps_order.Order) -> tuple[list[list[bool]], int]:
         """What a monotone attack does that breaks image i from level smallest[i] on, and how many trials it took."""
         first = torch.tensor(smallest)[:, None]
         unsettled = torch.ones(len(smallest), grid, dtype=torch.bool)
         broken, trials = torch.zeros_like(unsettled), 0
         while unsettled.any():
-            image, level = levels.upcoming(unsettled, order)
+            image, level = eps_order.upcoming(unsettled, order)
             trials += len(image)
             broken[image, level] = (level[:, None] >= first[image])[:, 0]
             unsettled[image, level] = False
@@ -138,14 +140,14 @@ class TestLevels:
                 at[image] = level
                 here = torch.zeros(len(smallest), dtype=torch.bool)
                 here[image] = broken[image, level]
-                above, below = levels.implied(unsettled, at, here, order)
+                above, below = eps_order.implied(unsettled, at, here, order)
                 broken |= above
                 unsettled &= ~(above | below)
         return broken.tolist(), trials
 
     def test_a_monotone_attack_gets_the_same_verdicts_in_every_order(self):
         smallest = list(range(14))
-        seen = {order: self._verdicts(smallest, 12, order) for order in levels.ORDERS}
+        seen = {order: self._verdicts(smallest, 12, order) for order in eps_order.ORDERS}
         assert seen["independent"][0] == seen["exact"][0] == seen["bisect"][0]
         assert seen["bisect"][1] <= 4 * len(smallest) < seen["exact"][1] < seen["independent"][1] == 12 * len(smallest)
 

@@ -15,20 +15,22 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from torch import nn
 
-from bench import files, losses, noise, registry
+from bench.core import files, registry
+from bench.core.registry import architectures, datasets, defenses, probes
+from bench.core.types import CLEAN, UserError
 from bench.data import tiny_imagenet
 from bench.data.loading import load as load_data
-from bench.data.published import OfficialFile
-from bench.probes import intrinsic_dimension as dimension
-from bench.probes.exhibit import Exhibit, Images
-from bench.probes.plane import in_plane
-from bench.registry import architectures, datasets, defenses, probes
-from bench.types import CLEAN, UserError
-from defenses import critic, material, optimise
+from bench.data.official import OfficialFile
+from bench.evaluation.probes import intrinsic_dimension as dimension
+from bench.evaluation.probes.plane import in_plane
+from bench.evaluation.probes.probe import Exhibit, Images
+from bench.ops import losses, rng
+from defenses import critic
 from defenses import er as er_module
-from defenses import recipe as recipes
-from defenses import train as training
 from defenses.defense import Trainee
+from defenses.training import loop as training
+from defenses.training import optimizers, setup
+from defenses.training import recipe as recipes
 from tests import subjects
 
 TINY = (
@@ -47,7 +49,7 @@ TINY = (
 def trainee(defense: er_module.ER, **rest: object) -> Trainee:
     torch.manual_seed(0)
     model = architectures["er_digits"](widths=(4, 8), fc=(16,), **rest)
-    make = optimise.optimizer_maker(recipes.TrainPart(1, optimizer="adam", lr=0.01))
+    make = optimizers.optimizer_maker(recipes.TrainPart(1, optimizer="adam", lr=0.01))
     modules = defense.modules(model)
     return Trainee(model.train(), modules, defense.optimizers(model, modules, make))
 
@@ -58,7 +60,7 @@ def er(**fields: object) -> er_module.ER:
 
 def batch(count: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     data = load_data("digits", "train").select(slice(count))
-    return data.images, data.labels, noise.keys(0, data.indices, "test")
+    return data.images, data.labels, rng.keys(0, data.indices, "test")
 
 
 class TestNets:
@@ -99,11 +101,11 @@ class TestNets:
 class TestCritic:
     @pytest.mark.parametrize("prior", critic.PRIORS)
     def test_priors_have_the_quantiles_they_should(self, prior: str) -> None:
-        found = critic.draws(prior, noise.keys(0, torch.arange(20000), "prior"), 2)
+        found = critic.draws(prior, rng.keys(0, torch.arange(20000), "prior"), 2)
         assert found.isfinite().all() and found.shape == (20000, 2)
         expected = {"gaussian": (-0.6745, 0, 0.6745), "uniform": (-1.5, 0, 1.5), "cauchy": (-1, 0, 1)}[prior]
         assert found.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist() == pytest.approx(expected, abs=0.03)
-        assert torch.equal(critic.draws(prior, noise.keys(0, torch.arange(5), "prior"), 2), found[:5])
+        assert torch.equal(critic.draws(prior, rng.keys(0, torch.arange(5), "prior"), 2), found[:5])
 
     def test_is_log_sigmoid_of_five_layers_and_clips(self) -> None:
         net = critic.Critic(4)
@@ -155,7 +157,7 @@ class TestTraining:
             with torch.no_grad():
                 mine.model.embed.bias += 6
             for turn in range(60):
-                defense.step(mine, x, y, noise.fold(keys, turn))
+                defense.step(mine, x, y, rng.fold(keys, turn))
             mine.model.eval()
             spreads[weight] = float(mine.model.features(x).mean(0).detach().abs().mean())
         assert spreads[5.0] < 0.7 * spreads[0.0]
@@ -217,9 +219,9 @@ class TestTraining:
 
     def test_another_net_is_refused(self) -> None:
         recipe = recipes.load("er_digits", ("model.arch=digits_cnn", "model.args={head='centers'}"))
-        data, _ = material.images(recipe.data, torch.device("cpu"))
+        data, _ = setup.images(recipe.data, torch.device("cpu"))
         with pytest.raises(UserError, match="starts with a linear layer"):
-            material.trainee_of(recipe, data)
+            setup.trainee_of(recipe, data)
 
     def test_threats(self) -> None:
         assert er(minmax=False).threat() is None and er().threat() is not None
@@ -244,7 +246,7 @@ def plain_step(
     for place, part in enumerate(inputs):
         clear()
         codes = model.features(part).detach()
-        prior = critic.draws("gaussian", noise.fold(keys, place + 1), 4)
+        prior = critic.draws("gaussian", rng.fold(keys, place + 1), 4)
         (judge(prior).mean() - judge(codes).mean()).backward()
         steps["critic"].step()
         judge.clip(defense.clip)
@@ -352,7 +354,7 @@ class TestProbes:
 
     @pytest.mark.parametrize("true", [2, 5])
     def test_intrinsic_dimension_of_a_flat_sheet(self, true: int) -> None:
-        codes = noise.uniform(noise.keys(0, torch.arange(1500), "sheet"), (true,))
+        codes = rng.uniform(rng.keys(0, torch.arange(1500), "sheet"), (true,))
         axes, _ = torch.linalg.qr(torch.randn(30, true))
         found = probes["intrinsic_dimension"]()(None, exhibit((codes @ axes.T).view(-1, 1, 5, 6))).iloc[0]
         assert found["dimension_k1"] == pytest.approx(true, rel=0.1) and found["dimension"] < found["dimension_k1"]
@@ -383,7 +385,7 @@ class TestProbes:
         assert middle["loss"] == pytest.approx(float(losses.cross_entropy(model(x[1:2]), y[1:2])), abs=1e-6)
         along = found[(found["index"] == 1) & (found["across"] == 0)].sort_values("along")
         assert (np.diff(along["loss"]) > 0).all()
-        signs = noise.signs(noise.keys(0, torch.tensor([1]), "rademacher surface"), (1, 6, 6))
+        signs = rng.signs(rng.keys(0, torch.tensor([1]), "rademacher surface"), (1, 6, 6))
         corner = found[(found["index"] == 1) & (found["along"] == 0)].sort_values("across").iloc[-1]
         loss = losses.cross_entropy(model(x[1:2] + 8 / 255 * signs), y[1:2])
         assert corner["loss"] == pytest.approx(float(loss), abs=1e-5)

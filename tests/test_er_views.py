@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench import detections, publish, registry, store
-from bench.pages import er as page
-from bench.tables import er_systems, published
-from bench.types import CLEAN
+from bench.core import registry
+from bench.core.types import CLEAN
+from bench.papers import publish, published
+from bench.papers.er import page, systems
+from bench.store import detections
+from bench.store import runs as store
 from tests.test_mat import entry, kept, rows, run, sweep
 
 NUMBERS = published.load()
@@ -108,11 +110,11 @@ def test_table_6_has_encoders_with_and_without_a_prior(tmp_path: Path) -> None:
 
 
 def test_systems_are_read_from_what_a_stanza_says() -> None:
-    named = {name: er_systems.system(classifier(name, rows("pgd", 1)).record) for name in (*KINDS, "madry")}
+    named = {name: systems.system(classifier(name, rows("pgd", 1)).record) for name in (*KINDS, "madry")}
     assert list(named.values()) == ["ER-Classifier", "ER-Classifier, min-max", "E-CLA", "E-CLA, min-max", "Madry"]
-    assert er_systems.system({"arch": "vgg16", "defense": "madry"}) is None
-    assert er_systems.embedding({"arch": "er_mnist"}) == 4 and er_systems.embedding({"args": {"dim": 2}}) == 2
-    assert er_systems.detector({"detector": {"name": "er", "encoder": {"model": "vgg"}}}) == "ER (vgg)"
+    assert systems.system({"arch": "vgg16", "defense": "madry"}) is None
+    assert systems.embedding({"arch": "er_mnist"}) == 4 and systems.embedding({"args": {"dim": 2}}) == 2
+    assert systems.detector({"detector": {"name": "er", "encoder": {"model": "vgg"}}}) == "ER (vgg)"
 
 
 class TestPage:

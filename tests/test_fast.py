@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import capacity, losses, noise, passes, standin
 from bench.attacks.pgd import PGD
-from bench.registry import architectures
-from bench.types import UserError
+from bench.core.registry import architectures
+from bench.core.types import UserError
+from bench.evaluation import batching
+from bench.models import precision, search_copy
+from bench.ops import losses, passes, rng
 from tests import subjects
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -43,7 +45,7 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def drawn(*shape: int) -> Tensor:
-    return noise.uniform(noise.keys(0, torch.arange(shape[0]), "images"), shape[1:])
+    return rng.uniform(rng.keys(0, torch.arange(shape[0]), "images"), shape[1:])
 
 
 def normalisations(model: nn.Module) -> int:
@@ -116,7 +118,7 @@ class TestFolding:
     def test_takes_every_normalisation_that_follows_a_layer(self, arch):
         model, x = small(arch), drawn(5, 3, 32, 32)
         before = copy.deepcopy(model.state_dict())
-        folded = standin.folded(model, x)
+        folded = search_copy.folded(model, x)
         assert normalisations(model) - normalisations(folded) == FOLDED[arch]
         assert type(folded) is type(model)
         torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
@@ -130,14 +132,14 @@ class TestFolding:
         layers = nn.Flatten(), nn.Linear(36, 8, bias=False), nn.BatchNorm1d(8, affine=False), nn.ReLU(), nn.Linear(8, 3)
         model, x = nn.Sequential(*layers), drawn(4, 1, 6, 6)
         model[2].running_var.uniform_(0.3, 2)
-        folded = standin.folded(subjects.frozen(model), x)
+        folded = search_copy.folded(subjects.frozen(model), x)
         assert normalisations(folded) == 0
         torch.testing.assert_close(folded(x), model(x))
 
     @pytest.mark.parametrize("kind", [Shortcut, NormalisedTwice, Branching, ReadsWeights, FeaturesBetween])
     def test_leaves_alone_what_it_cannot_prove(self, kind):
         model, x = settled(kind()), drawn(4, 1, 6, 6)
-        folded = standin.folded(model, x)
+        folded = search_copy.folded(model, x)
         assert normalisations(folded) == 1 and folded is not model
         assert torch.equal(folded(x), model(x))
 
@@ -149,11 +151,11 @@ class TestFolding:
         weighted = settled(Net())
         weighted.conv = nn.utils.parametrizations.weight_norm(weighted.conv)
         for model in (hooked, training, weighted):
-            assert normalisations(standin.folded(model, x)) == 1
+            assert normalisations(search_copy.folded(model, x)) == 1
 
     def test_a_shared_weight_stays_as_it_is_in_the_other_layer(self):
         model, x = settled(Shared()), drawn(4, 1, 6, 6)
-        folded = standin.folded(model, x)
+        folded = search_copy.folded(model, x)
         assert normalisations(folded) == 0
         torch.testing.assert_close(folded(x), model(x))
 
@@ -161,12 +163,12 @@ class TestFolding:
 class TestSearchModel:
     def test_float32_is_the_model_itself(self):
         model = small("resnet18")
-        assert standin.search_model(model, "float32", drawn(2, 3, 32, 32)) is model
+        assert search_copy.search_model(model, "float32", drawn(2, 3, 32, 32)) is model
 
     @pytest.mark.parametrize("arch", ["resnet18", "preact_resnet18"])
     def test_bf16_keeps_methods_types_and_modules(self, arch):
         model, x = small(arch), drawn(5, 3, 32, 32)
-        stand_in = standin.search_model(model, "bf16", x)
+        stand_in = search_copy.search_model(model, "bf16", x)
         assert isinstance(stand_in, type(model)) and stand_in is not model
         names = {name for name, _ in model.named_modules()}
         assert names == {name for name, _ in stand_in.named_modules()}
@@ -183,7 +185,7 @@ class TestSearchModel:
         y = model(x).argmax(1)
         ours, theirs = (
             passes.ascent_direction(losses.ce, kind, x, y)[2].flatten(1)
-            for kind in (model, standin.search_model(model, "bf16", x))
+            for kind in (model, search_copy.search_model(model, "bf16", x))
         )
         assert theirs.dtype == torch.float32
         assert (torch.cosine_similarity(ours, theirs) > 0.9).all()
@@ -191,30 +193,30 @@ class TestSearchModel:
     def test_an_attack_runs_on_it(self):
         model, x = small("resnet18"), drawn(4, 3, 32, 32)
         y = model(x).argmax(1)
-        with standin.searching(model, "bf16", x) as stand_in:
+        with search_copy.searching(model, "bf16", x) as stand_in:
             x_adv = PGD(steps=3)(stand_in, x, y, subjects.budget("linf", 0.1, 4), subjects.keys(4))
         assert x_adv.dtype == torch.float32 and x_adv.isfinite().all()
 
     def test_says_what_is_wrong(self):
         model, x = small("resnet18"), drawn(2, 3, 32, 32)
         with pytest.raises(UserError, match="unknown search dtype 'fp8'"):
-            standin.search_model(model, "fp8", x)
+            search_copy.search_model(model, "fp8", x)
         with pytest.raises(UserError, match="CUDA"):
-            standin.search_model(model, "tf32", x)
+            search_copy.search_model(model, "tf32", x)
         with pytest.raises(UserError, match="needs an nn"):
-            standin.search_model(lambda x: x.flatten(1), "bf16", x)
+            search_copy.search_model(lambda x: x.flatten(1), "bf16", x)
         model.locked = (value for value in ())
         with pytest.raises(UserError, match="cannot be copied"):
-            standin.search_model(model, "bf16", x)
+            search_copy.search_model(model, "bf16", x)
 
     def test_precision_comes_back_after_an_error(self):
         def flags() -> tuple[bool, bool]:
             return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
         before = flags()
-        with pytest.raises(ZeroDivisionError), standin.precision(tf32=True):
+        with pytest.raises(ZeroDivisionError), precision.precision(tf32=True):
             assert flags() == (True, True)
-            with standin.precision(tf32=False):
+            with precision.precision(tf32=False):
                 assert flags() == (False, False)
             assert flags() == (True, True)
             raise ZeroDivisionError
@@ -253,7 +255,7 @@ class TestHalving:
     def test_loses_nothing_and_keeps_the_order(self, fault, count, limit):
         attempt, asked = _allocator(limit, FAULTS[fault])
         rows = torch.arange(count)
-        assert capacity.halving(attempt, rows, joined) == (rows * 10).tolist()
+        assert batching.halving(attempt, rows, joined) == (rows * 10).tolist()
         assert sum(size for size in asked if size <= limit) == count
 
     def test_results_of_a_model_are_the_same_bits(self):
@@ -268,12 +270,12 @@ class TestHalving:
             )
 
         whole = PGD(steps=4)(model, x, y, subjects.budget("linf", 0.1, 22), subjects.keys(22))
-        assert torch.equal(capacity.halving(attempt, torch.arange(22), torch.cat), whole)
+        assert torch.equal(batching.halving(attempt, torch.arange(22), torch.cat), whole)
 
     def test_a_single_image_that_does_not_fit_is_one_line(self):
         attempt, asked = _allocator(0, FAULTS["cuda"])
         with pytest.raises(UserError, match="single image") as caught:
-            capacity.halving(attempt, torch.arange(5), joined)
+            batching.halving(attempt, torch.arange(5), joined)
         assert "\n" not in str(caught.value)
         assert asked == [5, 3, 2, 1]
 
@@ -281,7 +283,7 @@ class TestHalving:
         for fault in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("no"), UserError("no")):
             attempt, asked = _allocator(0, lambda fault=fault: fault)
             with pytest.raises(type(fault)) as caught:
-                capacity.halving(attempt, torch.arange(5), joined)
+                batching.halving(attempt, torch.arange(5), joined)
             assert caught.value is fault and asked == [5]
 
     def test_the_memory_of_a_failed_attempt_is_free_before_the_next(self):
@@ -297,6 +299,6 @@ class TestHalving:
             return len(rows)
 
         try:
-            assert capacity.halving(attempt, torch.arange(8), sum) == 8
+            assert batching.halving(attempt, torch.arange(8), sum) == 8
         finally:
             gc.enable()

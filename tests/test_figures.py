@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import store
-from bench.figures import curves
-from bench.types import Norm, Verdict
+from bench.core.types import Norm, Verdict
+from bench.report import curves
+from bench.store import runs
 
 
 def rows(attack: str, norm: Norm, grid: list[float | None]) -> list[Verdict]:
@@ -21,8 +21,8 @@ def rows(attack: str, norm: Norm, grid: list[float | None]) -> list[Verdict]:
     ]
 
 
-def run(rows: list[Verdict], **record: object) -> store.Run:
-    return store.Run(store.frame(rows), {"model": "m", "data": "d", "norm": "linf", "seed": 0, **record})
+def run(rows: list[Verdict], **record: object) -> runs.Run:
+    return runs.Run(runs.frame(rows), {"model": "m", "data": "d", "norm": "linf", "seed": 0, **record})
 
 
 SWEEP = [[k / 255, f"{k}/255"] for k in range(0, 9, 2)]

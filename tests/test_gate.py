@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench import files, noise
+from bench.core import files
+from bench.ops import rng
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_the_same_model_holds(bench, baseline):
 
 def test_a_weaker_model_is_noticed(bench, baseline):
     def weaken(name, weight):
-        draws = noise.normal(noise.keys(0, torch.arange(1), name), weight.shape)[0]
+        draws = rng.normal(rng.keys(0, torch.arange(1), name), weight.shape)[0]
         return weight + 0.5 * weight.std() * draws
 
     replace_weights(weaken)

@@ -10,47 +10,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = {
-    0: {"types", "registry", "specs"},
-    1: {
-        "norms",
-        "noise",
-        "losses",
-        "labels",
-        "latent_losses",
-        "passes",
-        "active",
-        "ascent",
-        "boundary",
-        "cacheful",
-        "files",
-        "levels",
-    },
-    2: {"models", "data", "attacks"},
-    3: {
-        "checkpoints",
-        "judge",
-        "checks",
-        "capacity",
-        "layout",
-        "making",
-        "plan",
-        "sheets",
-        "standin",
-        "trials",
-        "probes",
-        "detectors",
-    },
-    4: {"store", "writing", "adversarial", "provenance", "probed"},
-    5: {"measures", "limits", "detections", "rejection"},
-    6: {"audit", "dossiers", "tables", "figures", "pages", "regress", "publish"},
-    7: {"request", "run", "probing", "suspects", "detecting"},
-    8: {"session", "gate", "api", "progress"},
-    9: {"cli", "commands"},
+MAY_IMPORT = {
+    "core": set(),
+    "ops": {"core"},
+    "data": {"core"},
+    "store": {"core"},
+    "models": {"core", "ops"},
+    "attacks": {"core", "ops"},
+    "report": {"core", "store"},
+    "evaluation": {"core", "ops", "data", "models", "store"},
+    "papers": {"core", "store", "report"},
+    "plugin": {"core", "ops"},
+    "api": {"core", "ops", "data", "models", "store", "report", "evaluation"},
+    "cli": {"core", "ops", "data", "models", "attacks", "store", "report", "evaluation", "papers"},
 }
-LEVEL = {name: level for level, names in LAYERS.items() for name in names}
-SHELVES = LAYERS[2]
-VIEWS = LAYERS[4] | LAYERS[5] | LAYERS[6]
+"""What each folder of bench, and each of its two doors, may import besides itself."""
+WITHOUT_TORCH = {"core", "store", "report", "papers"}
+ROOM_FOR = 25
+"""Files that a folder may hold."""
 FORBIDDEN = {"utils", "helpers", "helper", "common", "base", "manager", "misc"}
 SOURCES = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "defenses").rglob("*.py")])
 
@@ -91,25 +68,20 @@ def _bench_modules() -> list[Path]:
 
 @pytest.mark.parametrize("path", _bench_modules(), ids=lambda path: str(path.relative_to(ROOT)))
 class TestEveryModule:
-    def test_stands_on_a_layer_and_imports_no_higher_one(self, path):
+    def test_imports_only_what_its_folder_may(self, path):
         room = _room(path)
         if room == "__init__":
             return
-        assert room in LEVEL, f"give {room} a layer"
-        higher = {used for used in _rooms_used(path) if LEVEL[used] > LEVEL[room]}
-        assert not higher, f"{room} (layer {LEVEL[room]}) imports {higher}"
-
-    def test_shelves_do_not_import_each_other(self, path):
-        if _room(path) in SHELVES:
-            assert not (_rooms_used(path) & SHELVES) - {_room(path)}
+        assert room in MAY_IMPORT, f"say what {room} may import"
+        assert not _rooms_used(path) - MAY_IMPORT[room] - {room}
 
     def test_never_imports_defenses_the_root_or_torchvision(self, path):
         names = _imports(path)
         assert not any(name.partition(".")[0] in ("defenses", "torchvision") for name in names)
         assert "bench" not in names
 
-    def test_views_do_not_import_torch(self, path):
-        if _room(path) in VIEWS:
+    def test_files_of_runs_and_their_views_do_not_import_torch(self, path):
+        if _room(path) in WITHOUT_TORCH:
             assert not any(name.partition(".")[0] == "torch" for name in _imports(path))
 
     def test_init_files_export_nothing(self, path):
@@ -118,10 +90,26 @@ class TestEveryModule:
             assert all(isinstance(node, ast.Expr) for node in body)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "defenses").glob("*.py")), ids=lambda path: path.name)
+def test_no_import_goes_round():
+    """Folders that a folder may import may not import it, at any distance."""
+    reach = {room: set(below) for room, below in MAY_IMPORT.items()}
+    for _ in reach:
+        reach = {room: below.union(*(reach[other] for other in below)) for room, below in reach.items()}
+    assert not [room for room, below in reach.items() if room in below]
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in SOURCES}), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    assert len(list(folder.glob("*.py"))) <= ROOM_FOR
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "defenses").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_defenses_stand_on_the_lower_layers(path):
-    used = {name.split(".")[1] for name in _imports(path) if name.startswith("bench.")}
-    assert all(LEVEL[name] <= 2 for name in used), used
+    assert _rooms_used(path) <= {"core", "ops", "data", "models"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -130,11 +118,12 @@ def test_modules_are_small_and_say_what_they_are(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 260
 
 
-def test_views_and_words_run_without_torch():
-    rooms = sorted((VIEWS | LAYERS[0]) - {"tables", "figures", "pages"})
-    names = ("tables.run_table", "tables.mat", "figures.mat", "pages.mat", "tables.bilateral", "pages.bilateral")
-    shelves = [f"bench.{shelf}" for shelf in names]
-    modules = [f"bench.{room}" for room in rooms] + shelves
+def test_files_of_runs_and_their_views_run_without_torch():
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in _bench_modules()
+        if _room(path) in WITHOUT_TORCH
+    ]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-400:]

@@ -17,10 +17,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import layout, losses, passes, registry, trials
-from bench.request import Request, subject
-from bench.run import execute, prepare
-from bench.store import frame
+from bench.core import registry
+from bench.evaluation import schedule
+from bench.evaluation.request import Request, subject
+from bench.evaluation.run import execute, prepare
+from bench.models import memory_format
+from bench.ops import losses, passes
+from bench.store.runs import frame
 
 ATTACKS = "noise,pgd(steps=6,restarts=2),cw(searches=3,steps=20),ddn(steps=12),fmn(steps=12),deepfool,adaptive(steps=6)"
 REQUEST = Request("tiny", ATTACKS, n=70, batch_size=16)
@@ -54,7 +57,7 @@ def test_a_row_is_the_same_bits_in_any_batch(arch):
     model = registry.architectures[arch]().eval().requires_grad_(False)
     shape = {"digits_cnn": (1, 8, 8), "small_cnn": (1, 28, 28)}.get(arch, (3, 32, 32))
     x, y = torch.rand(40, *shape), torch.arange(40) % 10
-    with layout.suited(model, x[:16]):
+    with memory_format.suited(model, x[:16]):
         _, logits, gradient = passes.ascent_direction(losses.ce, model, x, y)
         for count in (1, 2, 3, 5, 7, 8, 11, 13, 16, 17, 22, 31, 39):
             _, part, slope = passes.ascent_direction(losses.ce, model, x[:count], y[:count])
@@ -82,8 +85,8 @@ def test_a_run_torn_anywhere_resumes_to_the_same_bytes(home, tmp_path):
 def _chunks_of(half: int) -> list:
     request = REQUEST
     with prepare(request, subject(request)) as prepared:
-        work = trials.chunks(prepared.job, prepared.attacks)[half::2]
-        return [row for chunk in work for row in trials.perform(prepared.job, chunk).verdicts]
+        work = schedule.chunks(prepared.job, prepared.attacks)[half::2]
+        return [row for chunk in work for row in schedule.perform(prepared.job, chunk).verdicts]
 
 
 def test_two_processes_make_the_same_rows_as_one(home, tmp_path):
@@ -134,7 +137,7 @@ def _started(home: Path, out: Path) -> subprocess.Popen[bytes]:
     words = ["--model", STOPPED.model, "--attacks", STOPPED.attacks, "-n", "48", "--batch-size", "8", "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PAUSE": "yes"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", "run", *words],
+        [sys.executable, "-m", "bench.cli.main", "run", *words],
         cwd=home,
         env=environment,
         stderr=subprocess.PIPE,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench import layout
-from bench.registry import architectures
+from bench.core.registry import architectures
+from bench.models import memory_format
 from tests import subjects
 
 
@@ -31,7 +31,7 @@ def test_a_model_that_pools_lies_otherwise_inside_the_block_and_as_before_after_
     model = subjects.frozen(architectures["small_cnn"]())
     x = torch.rand(16, 1, 28, 28)
     before, logits = _lying(model), model(x)
-    with pytest.raises(KeyError), layout.suited(model, x):
+    with pytest.raises(KeyError), memory_format.suited(model, x):
         assert _lying(model) != before
         assert torch.allclose(model(x), logits, atol=1e-5)
         raise KeyError
@@ -42,10 +42,10 @@ def test_a_model_that_pools_lies_otherwise_inside_the_block_and_as_before_after_
 def test_others_are_left_alone(model):
     x = torch.rand(16, 3, 8, 8) if isinstance(model, _Viewing) else torch.rand(16, 3, 32, 32)
     before = _lying(subjects.frozen(model))
-    with layout.suited(model, x):
+    with memory_format.suited(model, x):
         assert _lying(model) == before
 
 
 def test_what_is_not_a_module_passes_through():
-    with layout.suited(lambda x: x.flatten(1), torch.rand(2, 1, 2, 2)):
+    with memory_format.suited(lambda x: x.flatten(1), torch.rand(2, 1, 2, 2)):
         pass

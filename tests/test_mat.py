@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench import dossiers, limits, probed, publish, registry, store
-from bench.figures import mat as figures
-from bench.measures import Outcome
-from bench.pages import claims, mat
-from bench.tables import published
-from bench.tables.systems import System
-from bench.types import CLEAN, Norm, UserError, Verdict
+from bench.core import registry
+from bench.core.types import CLEAN, Norm, UserError, Verdict
+from bench.papers import claims, publish, published
+from bench.papers.mat import figures, page
+from bench.papers.systems import System
+from bench.report import model_runs, significance
+from bench.report.measures import Outcome
+from bench.store import probes as probed
+from bench.store import runs as store
 
 N, EPS = 40, 0.3
 NUMBERS = published.load()
@@ -182,20 +184,20 @@ def test_captions_state_n_eps_steps_and_limits(tmp_path: Path) -> None:
 class TestDossiers:
     def test_runs_of_a_model_are_one_and_sweeps_set_no_threat(self) -> None:
         sweep = run("m_mat", "mat", rows("pgd", 2, 0.1), eps=None, eps_grid=[[0.1, "0.1"]], weights=MAT)
-        found = dossiers.dossiers([sweep, TRADES, SO_BIBO])
+        found = model_runs.dossiers([sweep, TRADES, SO_BIBO])
         assert [(one.model, len(one.runs), one.threats) for one in found] == [
             ("m_mat", 2, [("linf", EPS)]),
             ("m_trades", 1, [("linf", EPS)]),
         ]
 
     def test_a_slow_attack_on_few_images_only_adds_what_it_broke(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dossiers, "ENOUGH", 30)
+        monkeypatch.setattr(model_runs, "ENOUGH", 30)
         slow = run("m_mat", "mat", rows("hsj", 9, n=10), weights=MAT)
         weak = run("m_mat", "mat", rows("pgd", 2), weights=MAT)
-        (one,) = dossiers.dossiers([weak, slow])
+        (one,) = model_runs.dossiers([weak, slow])
         worst = one.worst(("linf", EPS))
         assert worst is not None and len(worst.images) == N and int(worst.images["broken"].sum()) == 9
-        monkeypatch.setattr(dossiers, "ENOUGH", 5)
+        monkeypatch.setattr(model_runs, "ENOUGH", 5)
         worst = one.worst(("linf", EPS))
         assert worst is not None and len(worst.images) == 10
 
@@ -213,11 +215,11 @@ class TestVerdicts:
         ],
     )
     def test_of_gains(self, plain: tuple[int, int], full: tuple[int, int], verdict: str) -> None:
-        assert claims.comparison_verdict(limits.paired(*plain, 100), limits.paired(*full, 100)) == verdict
+        assert claims.comparison_verdict(significance.paired(*plain, 100), significance.paired(*full, 100)) == verdict
 
     def test_without_runs(self) -> None:
-        assert claims.comparison_verdict(None, limits.paired(1, 2, 10)) == claims.NOT_RUN
-        assert claims.comparison_verdict(limits.paired(0, 0, 0), limits.paired(1, 2, 10)) == claims.NOT_RUN
+        assert claims.comparison_verdict(None, significance.paired(1, 2, 10)) == claims.NOT_RUN
+        assert claims.comparison_verdict(significance.paired(0, 0, 0), significance.paired(1, 2, 10)) == claims.NOT_RUN
 
     @pytest.mark.parametrize(
         ("robust", "worst", "verdict"),
@@ -238,35 +240,35 @@ class TestVerdicts:
         assert claims.level_verdict(0.9928, outcome(robust), outcome(worst)) == verdict
 
     def test_limits_of_a_paired_difference(self) -> None:
-        found = limits.paired(12, 3, 100)
+        found = significance.paired(12, 3, 100)
         assert found.value == pytest.approx(0.09) and found.p_value == pytest.approx(0.0351563, abs=1e-6)
         # Bonett and Price (2012): (13 - 4) / 102 ± 1.96 sqrt((13 + 4) / 102 - (9 / 102)^2) / sqrt(102).
         assert (found.low, found.high) == pytest.approx((0.010881, 0.165590), abs=1e-5)
-        assert limits.paired(0, 0, 10).p_value == 1 and not limits.paired(0, 0, 10).is_gain
+        assert significance.paired(0, 0, 10).p_value == 1 and not significance.paired(0, 0, 10).is_gain
 
     def test_limits_of_a_mean(self) -> None:
-        assert limits.mean([1.0, 2.0, 3.0]) == pytest.approx((0.868414, 3.131586), abs=1e-5)
-        assert np.isnan(limits.mean([1.0])[0])
+        assert significance.mean([1.0, 2.0, 3.0]) == pytest.approx((0.868414, 3.131586), abs=1e-5)
+        assert np.isnan(significance.mean([1.0])[0])
 
     def test_models_of_other_architectures_are_not_compared(self) -> None:
         claim = claims.Claim("SO adds to BIBO", ("MAT", "O", "O"), ("MAT", "X", "O"))
         numbers = {System("MNIST", *claim.better): 0.9928, System("MNIST", *claim.other): 0.993}
-        shown = claims.exhibits(dossiers.dossiers([SO_BIBO, BIBO]))
+        shown = claims.exhibits(model_runs.dossiers([SO_BIBO, BIBO]))
         found = claims.compared(claim, "MNIST", shown, numbers)
         assert (found.published, found.verdict) == ("-0.02", "does not survive")
         other = store.Run(BIBO.verdicts, BIBO.record | {"arch": "vgg"})
-        shown = claims.exhibits(dossiers.dossiers([SO_BIBO, other]))
+        shown = claims.exhibits(model_runs.dossiers([SO_BIBO, other]))
         assert claims.compared(claim, "MNIST", shown, numbers).verdict == claims.NOT_RUN
 
     def test_models_that_met_the_same_pgd_are_compared_before_others(self) -> None:
         claim = claims.Claim("MAT is more robust than TRADES", ("MAT", "O", "O"), ("TRADES", "-", "O"))
         other = run("m_public", "trades", rows("pgd(steps=100)", 4), rows("kl", 6))
-        found = claims.compared(claim, "MNIST", claims.exhibits(dossiers.dossiers([SO_BIBO, other, TRADES])), {})
+        found = claims.compared(claim, "MNIST", claims.exhibits(model_runs.dossiers([SO_BIBO, other, TRADES])), {})
         assert found.models == "`m_mat`, `m_trades`, n = 40"
 
     def test_a_model_does_not_lose_for_having_been_attacked_more(self) -> None:
         more = run("m_bibo", "mat", rows("pgd(steps=1000)", 39), weights={"alpha": 0.0, "beta": 1.0})
-        ours, theirs = claims.exhibits(dossiers.dossiers([SO_BIBO, BIBO, more]))[::-1]
+        ours, theirs = claims.exhibits(model_runs.dossiers([SO_BIBO, BIBO, more]))[::-1]
         if ours.dossier.model == "m_bibo":
             ours, theirs = theirs, ours
         assert theirs.worst is not None and int(theirs.worst.images["broken"].sum()) == 39
@@ -290,7 +292,7 @@ class TestVerdicts:
 
 class TestPage:
     def test_says_what_was_not_run(self) -> None:
-        text = mat.page([], NUMBERS)
+        text = page.page([], NUMBERS)
         assert "| MNIST   | SO raises robustness" in text and "**not run**" in text
         assert "## Models on CIFAR10\n\nNot run." in text and "Nothing: not run." in text
 
@@ -300,7 +302,7 @@ class TestPage:
         cells = [("1", "linf", EPS, 40, 36, 0.9), ("10", "linf", EPS, 40, 20, 0.5), ("10", "linf", 2 * EPS, 40, 0, 0.0)]
         rescaled = pd.DataFrame(cells, columns=columns)
         mine = kept(SO_BIBO, tmp_path / "a", gradients=gradients, rescaled=rescaled)
-        text = mat.page([mine, BIBO, SO, PLAIN, TRADES], NUMBERS)
+        text = page.page([mine, BIBO, SO, PLAIN, TRADES], NUMBERS)
         (line,) = (line for line in text.splitlines() if line.startswith("| MNIST   | SO raises"))
         assert "+50.0" in line and "+0.0" in line and "**does not survive**" in line
         (line,) = (line for line in text.splitlines() if line.startswith("| `m_mat`"))

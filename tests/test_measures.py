@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import measures, store
-from bench.types import NOT_FINITE, Norm, Verdict
+from bench.core.types import NOT_FINITE, Norm, Verdict
+from bench.report import measures, significance
+from bench.store import runs
 
 EPS = 0.25
 
@@ -22,9 +23,9 @@ def verdict(
     return Verdict(index, 0, clean, attack, norm, eps, adv, size or 0.0, True, broken, 10, 5)
 
 
-def run(rows: list[Verdict], **record: object) -> store.Run:
+def run(rows: list[Verdict], **record: object) -> runs.Run:
     full = {"model": "m", "data": "d", "norm": "linf", "eps": EPS, "eps_written": "1/4", **record}
-    return store.Run(store.frame(rows), full)
+    return runs.Run(runs.frame(rows), full)
 
 
 MIXED = run(
@@ -149,9 +150,9 @@ def test_rows_that_met_nan_are_counted_and_never_broken() -> None:
 
 def test_wilson_limits() -> None:
     # z = 1.959964: centre (0.5 + z²/20)/(1 + z²/10) and so on, by hand.
-    assert measures.wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
-    assert measures.wilson(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
-    assert np.isnan(measures.wilson(0, 0)).all()
+    assert significance.wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
+    assert significance.wilson(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
+    assert np.isnan(significance.wilson(0, 0)).all()
 
 
 def test_within_allows_the_rounding_of_a_sum_and_no_more() -> None:
@@ -170,11 +171,11 @@ def test_curve_of_a_minimal_attack() -> None:
 
 def test_curve_of_a_budgeted_sweep() -> None:
     rows = [verdict(0, "pgd", None, 0.1), verdict(0, "pgd", 0.2, 0.2), verdict(1, "pgd", None, 0.1)]
-    points = measures.curve(store.frame([*rows, verdict(1, "pgd", None, 0.2)]))
+    points = measures.curve(runs.frame([*rows, verdict(1, "pgd", None, 0.2)]))
     assert [*zip(points["eps"], points["n"], points["robust_accuracy"], strict=True)] == [(0.1, 2, 1.0), (0.2, 2, 0.5)]
 
 
-def random_run(seed: int) -> store.Run:
+def random_run(seed: int) -> runs.Run:
     random = np.random.default_rng(seed)
     right = random.random(30) < 0.8
     rows = []
@@ -190,7 +191,7 @@ def test_summary_does_not_depend_on_the_order_of_rows(seed: int) -> None:
     sample = random_run(seed)
     shuffled = sample.verdicts.sample(frac=1, random_state=seed)
     pd.testing.assert_frame_equal(
-        measures.summary(sample), measures.summary(store.Run(shuffled, sample.record)), check_exact=True
+        measures.summary(sample), measures.summary(runs.Run(shuffled, sample.record)), check_exact=True
     )
 
 

@@ -18,7 +18,7 @@ from bench.attacks.pdgd import PDGD, PDPGD, proximal
 from bench.attacks.pgd import PGD
 from bench.attacks.spsa import SPSA
 from bench.attacks.transfer import Transfer
-from bench.types import Norm, UserError
+from bench.core.types import Norm, UserError
 
 MINIMAL: list[tuple[Any, Norm, float]] = [
     (ALMA(steps=200), "l2", 1.01),

@@ -1,4 +1,4 @@
-"""Every architecture under every head keeps the contract of `bench.types`; the nets are the papers' nets."""
+"""Every architecture under every head keeps the contract of `bench.core.types`; the nets are the papers' nets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.models.assembly import assemble
-from bench.models.heads import max_mahalanobis_centers
-from bench.models.resnet import StandardiseImage
-from bench.registry import architectures
-from bench.types import UserError
+from bench.core.registry import architectures
+from bench.core.types import UserError
+from bench.models.architectures.assembly import assemble
+from bench.models.architectures.heads import max_mahalanobis_centers
+from bench.models.architectures.resnet import StandardiseImage
 
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
     "carlini_wagner": ({"widths": (4, 4, 4, 4), "fc": 12, "image": 16}, (1, 16)),

@@ -10,13 +10,13 @@ import torch
 from oracles import Linear, Rectified, attack, images
 from torch import Tensor, nn
 
-from bench import noise
 from bench.attacks.cw import CW
 from bench.attacks.ddn import DDN
 from bench.attacks.deepfool import DeepFool
 from bench.attacks.fmn import FMN
 from bench.attacks.pgd import PGD
-from bench.types import Budget, Norm
+from bench.core.types import Budget, Norm
+from bench.ops import rng
 
 SHAPE = (1, 4, 5)
 QUICK_CW = CW(steps=300, lr=0.003)
@@ -126,7 +126,7 @@ def test_confidence_is_the_margin_of_what_is_returned(confidence: float, refine:
 def test_an_image_does_not_depend_on_its_batch(method: Any, norm: Norm) -> None:
     model, x = Rectified(10, (3, 5, 5)), images(7, (3, 5, 5), 0, 1)
     y = model(x).argmax(1).detach()
-    keys = noise.keys(0, torch.arange(7), "alone")
+    keys = rng.keys(0, torch.arange(7), "alone")
     together = method(model, x, y, Budget(norm, None), keys)
     alone = [method(model, x[i : i + 1], y[i : i + 1], Budget(norm, None), keys[i : i + 1]) for i in range(7)]
     assert torch.equal(together, torch.cat(alone))

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import noise, norms, passes
-from bench.attacks.peers import Known, Peer, imported, made, peers
-from bench.plan import build, plan, settable
-from bench.specs import parse_attacks
-from bench.types import Budget, Norm, ThreatModel, UserError
+from bench.attacks.peers.adapter import Known, Peer, imported, made, peers
+from bench.core.fields import settable
+from bench.core.specs import parse_attacks
+from bench.core.types import Budget, Norm, ThreatModel, UserError
+from bench.evaluation.plan import build, plan
+from bench.ops import norms, passes, rng
 from tests import subjects
 
 CASES: list[tuple[str, Norm]] = [
@@ -166,7 +167,7 @@ def test_a_rude_peer_is_contained(model, capsys):
     assert settable(kind) == ["steps"]
     own = subjects.Centred().eval()
     random_state, x, y = torch.get_rng_state(), *subjects.images(own, 4)
-    keys = noise.keys(0, torch.arange(4), "rude")
+    keys = rng.keys(0, torch.arange(4), "rude")
     with passes.counted(4) as tally:
         x_adv = kind()(own, x, y, subjects.budget("l2", 1.0, 4), keys)
     black = own(torch.zeros_like(x)).argmax(1) != y

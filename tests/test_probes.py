@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import making, probed, registry, specs, store
-from bench.probes.exhibit import Exhibit, Images
-from bench.types import CLEAN, UserError
+from bench.core import fields, registry, specs
+from bench.core.types import CLEAN, UserError
+from bench.evaluation.probes.probe import Exhibit, Images
+from bench.store import probes, runs
 from tests import subjects
 
 ALL = "match_rate,cosine,embedding,gradients,rescaled"
@@ -128,11 +129,11 @@ def test_a_run_is_probed_from_its_files(bench) -> None:
     assert made.code == 0
     said = bench("probe", "r", "--probes", "match_rate(limit=50),embedding,gradients,rescaled")
     assert said.code == 0 and said.out.splitlines()[0] == "r/probes/match_rate.csv"
-    run = store.load("r")
+    run = runs.load("r")
     about = json.loads(Path("r/probes/probes.json").read_text())
     assert about["match_rate"]["fields"]["limit"] == 50
     assert about["rescaled"]["weights_sha256"] == run.record["weights_sha256"]
-    rescaled = probed.read(run, "rescaled")
+    rescaled = probes.read(run, "rescaled")
     robust = pd.read_csv("r/table.csv").set_index("attack").loc["pgd", "robust_accuracy"]
     # Temperature 1 is the run's own PGD, image by image.
     assert rescaled is not None
@@ -140,24 +141,24 @@ def test_a_run_is_probed_from_its_files(bench) -> None:
     first = Path("r/probes/gradients.csv").read_bytes()
     assert bench("probe", "r", "--probes", "gradients").code == 0
     assert Path("r/probes/gradients.csv").read_bytes() == first
-    assert set(probed.record(Path("r"))) == {"match_rate", "embedding", "gradients", "rescaled"}
+    assert set(probes.record(Path("r"))) == {"match_rate", "embedding", "gradients", "rescaled"}
 
 
 def test_a_probe_may_be_gzipped_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    run = store.Run(store.frame([]), {}, tmp_path)
-    assert probed.read(run, "cosine") is None
+    run = runs.Run(runs.frame([]), {}, tmp_path)
+    assert probes.read(run, "cosine") is None
     table = pd.DataFrame({"attack": [CLEAN], "cosine": [1 / 3]})
-    path = probed.write(tmp_path, "cosine", table, {"fields": {}})
+    path = probes.write(tmp_path, "cosine", table, {"fields": {}})
     path.with_name("cosine.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
-    found = probed.read(run, "cosine")
+    found = probes.read(run, "cosine")
     assert found is not None and found["cosine"].tolist() == [0.333333]
     path.with_name("cosine.csv.gz").write_bytes(b"no")
     with pytest.raises(UserError, match=r"cosine\.csv\.gz"):
-        probed.read(run, "cosine")
+        probes.read(run, "cosine")
     (path.parent / "probes.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
-        probed.record(tmp_path)
+        probes.record(tmp_path)
 
 
 class TestFaultsAreOneLine:
@@ -178,7 +179,7 @@ class TestFaultsAreOneLine:
     def test_names_and_fields(self, written: str, said: str) -> None:
         with pytest.raises(UserError, match="probe") as fault:
             for spec in specs.parse_attacks(written, "probe"):
-                making.made("probe", registry.probes, spec)
+                fields.made("probe", registry.probes, spec)
         assert said in str(fault.value) and "\n" not in str(fault.value)
 
     def test_needs_and_images(self, bench) -> None:

@@ -8,13 +8,14 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from bench import regress, store
-from bench.types import UserError, Verdict
+from bench.core.types import UserError, Verdict
+from bench.report import baseline
+from bench.store import runs
 
 LETTERS = "r" * 150 + "b" * 40 + "w" * 10
 
 
-def run(letters: str, attack: str = "pgd", weights: str = "ab") -> store.Run:
+def run(letters: str, attack: str = "pgd", weights: str = "ab") -> runs.Run:
     rows = []
     for index, letter in enumerate(letters):
         clean, broken = int(letter == "w"), letter == "b"
@@ -29,22 +30,22 @@ def run(letters: str, attack: str = "pgd", weights: str = "ab") -> store.Run:
         "eps": 0.1,
         "weights_sha256": weights,
     }
-    return store.Run(store.frame(rows), record)
+    return runs.Run(runs.frame(rows), record)
 
 
 def changed(old: str, new: str, times: int) -> str:
     return LETTERS.replace(old, new, times)
 
 
-def compare(letters: str, **options: object) -> regress.Finding:
-    findings = regress.compare(regress.rows(run(LETTERS)), regress.rows(run(letters)), **options)  # type: ignore[arg-type]
+def compare(letters: str, **options: object) -> baseline.Finding:
+    findings = baseline.compare(baseline.rows(run(LETTERS)), baseline.rows(run(letters)), **options)  # type: ignore[arg-type]
     assert [finding.attack for finding in findings] == ["pgd", "worst"]
     return findings[0]
 
 
 def test_rows_of_a_run() -> None:
-    table = regress.rows(run(LETTERS))
-    assert tuple(table.columns) == regress.COLUMNS
+    table = baseline.rows(run(LETTERS))
+    assert tuple(table.columns) == baseline.COLUMNS
     assert list(table["attack"]) == ["pgd", "worst"]
     first = table.iloc[0]
     assert (first["outcomes"], first["n"], first["clean_accuracy"], first["robust_accuracy"]) == (
@@ -56,17 +57,17 @@ def test_rows_of_a_run() -> None:
 
 
 def test_a_baseline_is_read_back_exactly(tmp_path: Path) -> None:
-    table = pd.concat([regress.rows(run(LETTERS)), regress.rows(run("rb", "nan"))[:1]], ignore_index=True)
-    regress.write(tmp_path / "baseline.csv", table)
-    read = regress.read(tmp_path / "baseline.csv")
+    table = pd.concat([baseline.rows(run(LETTERS)), baseline.rows(run("rb", "nan"))[:1]], ignore_index=True)
+    baseline.write(tmp_path / "baseline.csv", table)
+    read = baseline.read(tmp_path / "baseline.csv")
     pd.testing.assert_frame_equal(read, table, check_exact=True, check_dtype=False)
 
 
 def test_a_damaged_baseline_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "baseline.csv"
     with pytest.raises(UserError, match="not found"):
-        regress.read(path)
-    regress.write(path, regress.rows(run("rbw")))
+        baseline.read(path)
+    baseline.write(path, baseline.rows(run("rbw")))
     good = path.read_text()
     for bad, fault in (
         (good.replace("rbw", "rb", 1), "line 2"),
@@ -77,13 +78,13 @@ def test_a_damaged_baseline_is_one_line(tmp_path: Path) -> None:
     ):
         path.write_text(bad)
         with pytest.raises(UserError, match=fault):
-            regress.read(path)
+            baseline.read(path)
 
 
 def test_the_same_numbers_hold() -> None:
     same = compare(LETTERS)
     assert (same.verdict, same.lost, same.gained, same.p_value, same.failed) == ("holds", 0, 0, 1.0, False)
-    assert regress.exit_code([same]) == 0
+    assert baseline.exit_code([same]) == 0
 
 
 def test_a_few_images_are_tolerated_by_net_change() -> None:
@@ -104,7 +105,7 @@ def test_a_fall_fails_and_says_by_how_much() -> None:
         "m pgd linf eps=0.1: robust accuracy 75.00% -> 70.00% of 200 "
         "(10 lost, 0 gained; tolerance 2; p = 0.002 by chance alone): fell"
     )
-    assert regress.exit_code([fall]) == 1
+    assert baseline.exit_code([fall]) == 1
 
 
 def test_a_rise_fails_unless_allowed() -> None:
@@ -131,20 +132,20 @@ def test_other_images_cannot_be_compared() -> None:
 
 
 def test_other_weights_are_said() -> None:
-    (first, _) = regress.compare(regress.rows(run(LETTERS)), regress.rows(run(LETTERS, weights="cd")))
+    (first, _) = baseline.compare(baseline.rows(run(LETTERS)), baseline.rows(run(LETTERS, weights="cd")))
     assert first.text.endswith("other weights than the baseline's") and not first.failed
 
 
 def test_rows_that_were_not_run_are_missing() -> None:
-    old = pd.concat([regress.rows(run(LETTERS)), regress.rows(run(LETTERS, "cw"))[:1]])
-    new = regress.rows(run(LETTERS))
-    assert list(regress.missing(old, new)["attack"]) == ["cw"]
-    assert len(regress.compare(old, new)) == 2
+    old = pd.concat([baseline.rows(run(LETTERS)), baseline.rows(run(LETTERS, "cw"))[:1]])
+    new = baseline.rows(run(LETTERS))
+    assert list(baseline.missing(old, new)["attack"]) == ["cw"]
+    assert len(baseline.compare(old, new)) == 2
 
 
 def test_junit() -> None:
     findings = [compare(LETTERS), compare(changed("r", "b", 10))]
-    suite = ElementTree.fromstring(regress.junit(findings))
+    suite = ElementTree.fromstring(baseline.junit(findings))
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     good, bad = suite
     assert good.find("failure") is None and good.get("name") == "pgd linf eps=0.1"
@@ -153,8 +154,8 @@ def test_junit() -> None:
 
 
 def test_two_runs_image_by_image() -> None:
-    table = regress.compare_runs(run("rrrbbw"), run("rbrrbr"))
+    table = baseline.compare_runs(run("rrrbbw"), run("rbrrbr"))
     assert list(table["attack"]) == ["pgd", "worst"]
     assert table.iloc[0][["n", "both", "only_a", "only_b", "neither"]].tolist() == [6, 2, 1, 2, 1]
     assert table.iloc[0]["p_value"] == pytest.approx(1.0)
-    assert regress.compare_runs(run("r"), run("r", "cw"))["attack"].tolist() == ["worst"]
+    assert baseline.compare_runs(run("r"), run("r", "cw"))["attack"].tolist() == ["worst"]

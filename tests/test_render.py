@@ -10,9 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import files, measures, registry, store
-from bench.tables import captions, mat, published, render, run_table, systems
-from bench.types import Norm, UserError, Verdict
+from bench.core import files, registry
+from bench.core.types import Norm, UserError, Verdict
+from bench.papers import published, systems
+from bench.papers.mat import tables
+from bench.report import captions, measures, render, run_table
+from bench.store import runs
 
 GOLDEN = Path(__file__).parent / "golden"
 EPS = 8 / 255
@@ -27,9 +30,9 @@ def rows(attack: str, broken: list[int], eps: float | None = EPS, norm: Norm = "
     ]
 
 
-def stored(record: dict[str, object], *verdicts: list[Verdict]) -> store.Run:
+def stored(record: dict[str, object], *verdicts: list[Verdict]) -> runs.Run:
     about = {"split": "test", "norm": "linf", "eps": EPS, "eps_written": "8/255", "seed": 0, "indices": [*range(8)]}
-    return store.Run(store.frame([row for part in verdicts for row in part]), about | record)
+    return runs.Run(runs.frame([row for part in verdicts for row in part]), about | record)
 
 
 RUN = stored(
@@ -49,7 +52,7 @@ SWEEP = stored(
 )
 
 
-def mat_run(model: str, defense: str, data: str, pgd: list[int], adaptive: list[int]) -> store.Run:
+def mat_run(model: str, defense: str, data: str, pgd: list[int], adaptive: list[int]) -> runs.Run:
     attacks = [{"spec": "pgd", "name": "pgd"}, {"spec": "mat", "name": "mat"}, {"spec": "ftc", "name": "ftc"}]
     about = {"model": model, "defense": defense, "data": data, "attacks": attacks, "adaptive": ["mat", "ftc"]}
     return stored(about, rows("pgd", pgd), rows("mat", adaptive[:1]), rows("ftc", adaptive[1:]))
@@ -64,7 +67,7 @@ MAT_RUNS = [
 
 
 def made() -> dict[str, str]:
-    table_4 = mat.table_4(MAT_RUNS, published.load())
+    table_4 = tables.table_4(MAT_RUNS, published.load())
     asked = measures.budgets(RUN.record)
     return {
         "table.csv": render.csv(measures.summary(RUN)),
@@ -135,8 +138,8 @@ def test_a_caption_says_what_is_doubtful() -> None:
 
 
 def test_paper_tables_are_found_by_name() -> None:
-    assert registry.tables["mat/4"] is mat.table_4
-    table = mat.table_4([], published.load())
+    assert registry.tables["mat/4"] is tables.table_4
+    table = tables.table_4([], published.load())
     assert [name for name in table if name.endswith("published")] == [
         "pgd_accuracy_published",
         "adaptive_accuracy_published",
@@ -153,7 +156,7 @@ def test_rows_of_mat_table_4() -> None:
     assert variant(defense="trades", model="m") == ("TRADES", "-", "O")
     assert variant(defense="madry", model="mat") == ("AT", "-", "-")
     assert variant(model="my-natural-net") == ("Natural", "-", "-")
-    table = mat.table_4(MAT_RUNS, published.load())
+    table = tables.table_4(MAT_RUNS, published.load())
     line = table[table["model"] == "cifar10-mat-so"].iloc[0]
     assert line[["data", "so", "bibo"]].tolist() == ["CIFAR10", "O", "X"]
     numbers = line[["pgd_accuracy", "pgd_accuracy_published", "adaptive_accuracy", "adaptive_accuracy_published"]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.specs import AttackSpec, _exact, parse_attacks, parse_eps, parse_eps_grid, spelled
-from bench.types import UserError
+from bench.core.specs import AttackSpec, _exact, parse_attacks, parse_eps, parse_eps_grid, spelled
+from bench.core.types import UserError
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:

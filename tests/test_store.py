@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import adversarial, files, store
-from bench.provenance import provenance
-from bench.types import UserError, Verdict
-from bench.writing import Writer
+from bench.core import files
+from bench.core.types import UserError, Verdict
+from bench.store import images as adversarial
+from bench.store import runs
+from bench.store.provenance import provenance
+from bench.store.writer import Writer
 
 INDICES = list(range(12))
 ATTACKS = ["pgd(steps=3,loss='ce')", "ddn"]
@@ -46,21 +48,21 @@ def rows(attack: str, indices: list[int]) -> list[Verdict]:
     ]
 
 
-def fill(writer: Writer, chunk: int = 4) -> store.Run:
+def fill(writer: Writer, chunk: int = 4) -> runs.Run:
     for attack in ATTACKS:
         eps = None if attack == "ddn" else 8 / 255
         for start in range(0, len(INDICES), chunk):
             part = INDICES[start : start + chunk]
-            todo = [index for index in part if store.trial(attack, "linf", eps, index) not in writer.done()]
+            todo = [index for index in part if runs.trial(attack, "linf", eps, index) not in writer.done()]
             writer.append(rows(attack, todo), {attack: 0.5})
     return writer.finish()
 
 
 def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
     run = fill(Writer.create(tmp_path / "run", RECORD))
-    loaded = store.load(tmp_path / "run")
+    loaded = runs.load(tmp_path / "run")
     made = [row for attack in ATTACKS for row in rows(attack, INDICES)]
-    pd.testing.assert_frame_equal(loaded.verdicts, store.frame(made), check_exact=True)
+    pd.testing.assert_frame_equal(loaded.verdicts, runs.frame(made), check_exact=True)
     pd.testing.assert_frame_equal(loaded.verdicts, run.verdicts, check_exact=True)
     assert loaded.record == run.record
     assert {key: loaded.record[key] for key in RECORD} == RECORD
@@ -83,12 +85,12 @@ def test_gzipped_verdicts_are_read(tmp_path: Path) -> None:
     plain = tmp_path / "verdicts.csv"
     (tmp_path / "verdicts.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
     plain.unlink()
-    pd.testing.assert_frame_equal(store.load(tmp_path).verdicts, run.verdicts)
+    pd.testing.assert_frame_equal(runs.load(tmp_path).verdicts, run.verdicts)
     with pytest.raises(UserError, match="gunzip"):
         Writer.resume(tmp_path, RECORD)
     (tmp_path / "verdicts.csv.gz").write_bytes(b"\x1f\x8b not gzip")
     with pytest.raises(UserError, match="cannot be read"):
-        store.load(tmp_path)
+        runs.load(tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -100,7 +102,7 @@ def test_a_run_cut_anywhere_and_resumed_ends_in_the_same_file(tmp_path: Path, se
     cut.write_bytes(whole[: random.Random(seed).randrange(len(whole))])
     fill(Writer.resume(tmp_path / "cut", RECORD | {"command": "bench run --resume"}), chunk=seed + 1)
     assert cut.read_bytes() == whole
-    record = store.read_record(tmp_path / "cut")
+    record = runs.read_record(tmp_path / "cut")
     assert record["command"] == "bench run"
     assert record["resumed"] == [{"command": "bench run --resume"}]
 
@@ -111,14 +113,14 @@ def test_a_torn_last_line_is_no_row(tmp_path: Path) -> None:
     writer.close()
     with (tmp_path / "verdicts.csv").open("a") as file:
         file.write("2,3,3,ddn,linf,,5,0.28")
-    assert list(store.load(tmp_path).verdicts["index"]) == [0, 1]
+    assert list(runs.load(tmp_path).verdicts["index"]) == [0, 1]
     with Writer.resume(tmp_path, RECORD) as again:
         assert again.done() == {("ddn", "linf", "", 0), ("ddn", "linf", "", 1)}
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run"):
-        store.load(tmp_path / "nowhere")
+        runs.load(tmp_path / "nowhere")
     fill(Writer.create(tmp_path, RECORD))
     path = tmp_path / "verdicts.csv"
     good = path.read_text()
@@ -130,15 +132,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     ):
         path.write_text(bad)
         with pytest.raises(UserError, match=fault) as caught:
-            store.load(tmp_path)
+            runs.load(tmp_path)
         assert "\n" not in str(caught.value)
     path.unlink()
     with pytest.raises(UserError, match="no verdicts"):
-        store.load(tmp_path)
+        runs.load(tmp_path)
     for text in ("{", "[]", '{"schema_version": 99}'):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(UserError, match=r"run\.json"):
-            store.load(tmp_path)
+            runs.load(tmp_path)
 
 
 def test_another_run_is_never_overwritten(tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(UserError, match="the disk is full: free some space, then continue with --resume") as caught:
             writer.append(rows("ddn", [2, 3]))
     assert "\n" not in str(caught.value)
-    assert list(store.load(tmp_path).verdicts["index"]) == [0, 1]
+    assert list(runs.load(tmp_path).verdicts["index"]) == [0, 1]
     writer.close()
     assert len(fill(Writer.resume(tmp_path, RECORD)).verdicts) == 24
 
@@ -234,7 +236,7 @@ def test_adversarial_examples_survive_a_resume(tmp_path: Path) -> None:
         writer.append(rows("ddn", [6]), None, images([6], 0.5))
         writer.finish()
     kept = adversarial.load(tmp_path)
-    table = store.load(tmp_path).verdicts
+    table = runs.load(tmp_path).verdicts
     assert list(kept.indices) == list(table["index"]) == [0, 1, 4, 5, 6]
     assert list(kept.attacks) == list(table["attack"])
     assert list(kept.images[:, 0, 0, 0]) == [0.0, 1.0, 4.5, 5.5, 6.5]

@@ -20,9 +20,9 @@ from bench.attacks.deepfool import DeepFool
 from bench.attacks.fab import FAB, FABT
 from bench.attacks.fmn import FMN
 from bench.attacks.pdgd import PDGD, PDPGD
-from bench.plan import build
-from bench.specs import parse_attacks
-from bench.types import Norm
+from bench.core.specs import parse_attacks
+from bench.core.types import Norm
+from bench.evaluation.plan import build
 
 STEPS = 300
 # Distances of the first 11 images of the net to the nearest other class, from `benchmarks.strength_exact`: by

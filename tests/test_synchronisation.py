@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench import active, noise, passes
 from bench.attacks.adaptive import Margin
 from bench.attacks.apgd import APGDCE, APGDT
 from bench.attacks.cw import CW
@@ -22,7 +21,8 @@ from bench.attacks.fgsm import MIM
 from bench.attacks.fmn import FMN
 from bench.attacks.pgd import PGD
 from bench.attacks.square import Square
-from bench.types import Budget, Norm
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, passes, rng
 from tests import subjects
 from tests.test_counting import Rowwise
 
@@ -59,7 +59,7 @@ def attack(method: Any, norm: Norm, every: int, steep: float = 1.0) -> tuple[Ten
     x, y = subjects.images(model, 12)
     grid = [subjects.EPS[norm] * (place % 6) for place in range(len(x))]  # some never fall, some at once
     budget = Budget(norm, None) if method.minimal else subjects.budget(norm, grid, len(x))
-    with active.compacting(every), passes.counted(len(x)) as tally, Waits() as waits:
+    with active_set.compacting(every), passes.counted(len(x)) as tally, Waits() as waits:
         x_adv = method(model, x, y, budget, subjects.keys(len(x)))
     return x_adv, tally.forwards, waits.seen
 
@@ -110,7 +110,7 @@ def test_restarts_and_targets_do_not_depend_on_it_either() -> None:
 
 
 def test_the_recorder_sees_what_waits() -> None:
-    mask, values = noise.uniform(subjects.keys(5), ()) > 0.5, torch.zeros(5)
+    mask, values = rng.uniform(subjects.keys(5), ()) > 0.5, torch.zeros(5)
     for wait in (lambda: bool(mask.any()), lambda: values[mask], lambda: mask.nonzero(), lambda: int(mask.sum())):
         with Waits() as waits:
             wait()

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import audit, layout, registry, regress, store
-from bench.types import UserError
+from bench.core import registry
+from bench.core.types import UserError
+from bench.models import memory_format
+from bench.report import audit, baseline
+from bench.store import runs
 
 ASKED = ("--model", "tiny", "-n", "12", "--seed", "3")
 
@@ -32,8 +35,8 @@ def test_a_finished_run_that_lost_rows_is_damaged_until_it_is_resumed(bench):
 def test_an_unfinished_run_is_audited_with_a_warning_and_not_compared(bench):
     assert bench("run", *ASKED, "--attacks", "noise,pgd", "--save-adversarial", "--out", "a").code == 0
     cut(Path("a"), 5)
-    record = store.read_record(Path("a")) | {"finished": False}
-    Path("a/run.json").write_text(store.dump(record))
+    record = runs.read_record(Path("a")) | {"finished": False}
+    Path("a/run.json").write_text(runs.dump(record))
     said = bench("audit", "a")
     assert said.code == 0 and "unfinished: 5 of the run's rows" in said.out
     for command in (("compare", "a", "a"), ("publish", "--runs", "a", "--out", "all")):
@@ -41,7 +44,7 @@ def test_an_unfinished_run_is_audited_with_a_warning_and_not_compared(bench):
         assert said.code == 2 and "not finished: continue it with --resume" in said.err and not said.out
     Path("a/adversarial.parts").mkdir()
     with pytest.raises(UserError, match="not finished"):
-        regress.compare_runs(store.load(Path("a"), finished=True), store.load(Path("a")))
+        baseline.compare_runs(runs.load(Path("a"), finished=True), runs.load(Path("a")))
     assert "not finished" in bench("verify", "a").err
 
 
@@ -53,7 +56,7 @@ def test_an_attack_that_returns_nan_is_no_evidence(bench):
     )
     said = bench("run", *ASKED, "--attacks", "nothing.py:Nothing()", "--out", "a")
     assert said.code == 0 and "no evidence of robustness" in said.out
-    seen = audit.report(store.load(Path("a")))
+    seen = audit.report(runs.load(Path("a")))
     assert "not finite" in seen and "more steps" not in seen
 
 
@@ -67,5 +70,5 @@ def test_a_model_for_other_images_is_left_to_its_checks():
     model = registry.architectures["digits_cnn"]().eval()
     with pytest.raises(RuntimeError, match="shapes"):
         model(torch.rand(4, 1, 28, 28))
-    with layout.suited(model, torch.rand(4, 1, 28, 28)):
+    with memory_format.suited(model, torch.rand(4, 1, 28, 28)):
         assert all(weight.is_contiguous() for weight in model.parameters())

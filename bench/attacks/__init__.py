@@ -1,1 +1,1 @@
-"""One attack method a file; a file that registers an attack is found by its name."""
+"""Attacks: one method a file, found by the name that it registers."""

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import losses, passes
-from bench.ascent import Attempt, Schedule, first_success
-from bench.registry import attacks
-from bench.types import Budget, Norm, Scene
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm, Scene
+from bench.ops import center_losses, losses, passes
+from bench.ops.ascent import Attempt, Schedule, first_success
 
 _Attempts = Iterator[Attempt]
 
@@ -41,7 +41,7 @@ class Adaptive:
         raise NotImplementedError
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         schedule = Schedule.standard(budget, self.steps, self.step_size)
         repeated = [attempt for attempt in self.attempts(model, x, y) for _ in range(self.restarts)]
         return first_success(model, x, y, budget, keys, schedule, repeated)
@@ -135,7 +135,7 @@ class MAT(_OnCenters):
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""
         clean = (passes.outputs(model.features, x),) if self.beta else ()
-        yield Attempt(losses.MatObjective(self.alpha, self.beta), clean)
+        yield Attempt(center_losses.MatObjective(self.alpha, self.beta), clean)
 
 
 @attacks.register("ftc")
@@ -145,7 +145,7 @@ class FTC(_OnCenters):
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""
-        yield Attempt(losses.MatObjective(alpha=0, beta=0))
+        yield Attempt(center_losses.MatObjective(alpha=0, beta=0))
 
 
 @attacks.register("so")
@@ -155,7 +155,7 @@ class SO(_OnCenters):
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""
-        yield Attempt(losses.MatObjective(alpha=1, beta=0, ftc=0))
+        yield Attempt(center_losses.MatObjective(alpha=1, beta=0, ftc=0))
 
 
 @attacks.register("bibo")
@@ -165,7 +165,7 @@ class BIBO(_OnCenters):
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent, away from the clean features."""
-        yield Attempt(losses.MatObjective(alpha=0, beta=1, ftc=0), (passes.outputs(model.features, x),))
+        yield Attempt(center_losses.MatObjective(alpha=0, beta=1, ftc=0), (passes.outputs(model.features, x),))
 
 
 @attacks.register("cosine_margin")
@@ -175,7 +175,7 @@ class CosineMargin(_OnCenters):
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""
-        yield Attempt(losses.cosine_margin)
+        yield Attempt(center_losses.cosine_margin)
 
 
 @attacks.register("mmc")
@@ -185,4 +185,4 @@ class MMC(_OnCenters):
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""
-        yield Attempt(losses.nearest_wrong_center)
+        yield Attempt(center_losses.nearest_wrong_center)

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import passes
-from bench.ascent import Attempt
 from bench.attacks.adaptive import Adaptive
-from bench.latent_losses import AdrObjective, Divergence
-from bench.registry import attacks
-from bench.types import Scene
+from bench.core.registry import attacks
+from bench.core.types import Scene
+from bench.ops import passes
+from bench.ops.ascent import Attempt
+from bench.ops.latent_losses import AdrObjective, Divergence
 
 
 @attacks.register("adr")

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, losses, noise, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, minimum_norm, norms, passes, rng
 
 # The constraint asks for this much beyond a tie, as a share of the gap between logits: a tie fools nobody.
 _BEYOND = 1e-4
@@ -97,24 +97,26 @@ class ALMA:
         return self.lr * torch.where(first.isinf(), 1, self.last_lr**share)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found, clean = active.Found(x), passes.outputs(model, x)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found, clean = active_set.Found(x), passes.outputs(model, x)
         near = Budget("linf", torch.full_like(found.size, self.spread, dtype=torch.float64))
         for turn in range(self.restarts):
-            z = norms.Ball.around(x, near).sample(noise.fold(keys, turn)) if turn else x
+            z = norms.Ball.around(x, near).sample(rng.fold(keys, turn)) if turn else x
             self.run(model, x, y, z, clean, budget.norm, found)
-        boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
+        minimum_norm.toward_clean(model, x, y, found, budget.norm, self.refine)
         return found.x_adv
 
-    def run(self, model: Any, x: Tensor, y: Tensor, z: Tensor, clean: Tensor, norm: Norm, found: active.Found) -> None:
+    def run(
+        self, model: Any, x: Tensor, y: Tensor, z: Tensor, clean: Tensor, norm: Norm, found: active_set.Found
+    ) -> None:
         """One search from z (N, C, H, W); `clean` (N, K) are the logits of x. Updates `found`."""
-        rows = active.everything(x)
+        rows = active_set.everything(x)
         square, momentum = torch.ones_like(x), torch.zeros_like(x)
         one = torch.ones(len(x), device=x.device)
         duals, first = Multipliers(one, one, one), torch.full_like(one, torch.inf)
         for step in range(self.steps):
             value, logits, slope = passes.ascent_direction(constraint, model, z, y, clean, rows=rows)
-            fooled, delta = active.wrong(logits, y), z - x
+            fooled, delta = active_set.wrong(logits, y), z - x
             found.record_smaller(rows, z, fooled, norms.size(delta, norm))
             first = torch.where(fooled, first.clamp_max(step), first)
             pull = self.pull(duals, value, first.isfinite(), step)
@@ -122,5 +124,5 @@ class ALMA:
             square = self.alpha * square + (1 - self.alpha) * gradient.square()
             momentum = self.alpha * momentum + gradient / (square.sqrt() + _TINY)
             z = (z - norms.per_example(self.rate(first, step), x) * momentum).clamp(0, 1)
-        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, norm))

@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import active, losses, noise, norms, passes
+from bench.attacks.apgd_engine import Criterion, Halving, Walk, climb
 from bench.attacks.apgd_l1 import Sparse, inside, onto_ball_in_box, stages
-from bench.attacks.apgd_walk import Criterion, Halving, Walk, climb
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, norms, passes, rng
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,29 @@ class _AutoPGD:
         self, criterion: Criterion, targets: Tensor, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor
     ) -> Tensor:
         """Climb for each column of targets (N, J) in turn, `restarts` times, with the images that still stand."""
-        found, ball = active.Found(x), norms.Ball.around(x, budget)
+        found, ball = active_set.Found(x), norms.Ball.around(x, budget)
         run = self._through_stages if budget.norm == "l1" else self._halving
         for turn, target in enumerate(targets.repeat_interleave(self.restarts, dim=1).unbind(1)):
             rows = (found.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
             if not len(rows):
                 break
             walk = Walk(ball.keep(rows), rows, y[rows], target[rows])
-            run(model, criterion, walk, noise.fold(keys[rows], turn), found)
+            run(model, criterion, walk, rng.fold(keys[rows], turn), found)
         return found.x_adv
 
-    def _halving(self, model: Any, criterion: Criterion, walk: Walk, keys: Tensor, found: active.Found) -> None:
+    def _halving(self, model: Any, criterion: Criterion, walk: Walk, keys: Tensor, found: active_set.Found) -> None:
         """One run in linf or l2."""
         ball, shape = walk.ball, walk.z.shape[1:]
-        draw = noise.uniform(keys, shape) * 2 - 1 if ball.norm == "linf" else noise.normal(keys, shape)
+        draw = rng.uniform(keys, shape) * 2 - 1 if ball.norm == "linf" else rng.normal(keys, shape)
         reach = ball.eps / norms.size(draw, ball.norm)
         walk.begin(ball.project(ball.x + (draw * norms.per_example(reach.float(), draw)).to(ball.x.dtype)))
         climb(model, criterion, walk, Halving(ball.eps, self.steps, self.rho), self.steps, self.eot_iter, found)
 
-    def _through_stages(self, model: Any, criterion: Criterion, walk: Walk, keys: Tensor, found: active.Found) -> None:
+    def _through_stages(
+        self, model: Any, criterion: Criterion, walk: Walk, keys: Tensor, found: active_set.Found
+    ) -> None:
         """One run in l1: each radius starts at the best point of the one before. Only the last one's are lawful."""
-        ball, z = walk.ball, walk.z + noise.normal(keys, walk.z.shape[1:]).to(walk.z.dtype)
+        ball, z = walk.ball, walk.z + rng.normal(keys, walk.z.shape[1:]).to(walk.z.dtype)
         for radius, steps in stages(self.steps):
             eps = inside(radius * ball.eps)
             walk.begin(onto_ball_in_box(ball.x, z - ball.x, eps))
@@ -81,7 +83,7 @@ class APGDCE(_AutoPGD):
     """
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         return self.toward(_untargeted(losses.cross_entropy), y[:, None], model, x, y, budget, keys)
 
 
@@ -94,7 +96,7 @@ class APGDDLR(_AutoPGD):
     """
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         return self.toward(_untargeted(losses.dlr), y[:, None], model, x, y, budget, keys)
 
 
@@ -110,7 +112,7 @@ class APGDT(_AutoPGD):
     targets: int = 9
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         standing = (budget.bound("apgd_t") > 0).nonzero().squeeze(1)
         logits = passes.outputs(model, x[standing], rows=standing)
         targets = y.new_zeros(len(x), min(self.targets, logits.shape[1] - 1))

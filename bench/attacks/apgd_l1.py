@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import norms
-from bench.attacks.apgd_walk import Walk
+from bench.attacks.apgd_engine import Walk
+from bench.ops import norms
 
 _SHRINK, _SETTLED, _LEAST_STEP = 1.5, 0.95, 0.1
 

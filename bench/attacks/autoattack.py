@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import active, noise, passes
 from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
 from bench.attacks.fab import FAB, FABT
 from bench.attacks.square import Square
-from bench.registry import attacks
-from bench.types import Attack, Budget, Norm, Scene, UserError
+from bench.core.registry import attacks
+from bench.core.types import Attack, Budget, Norm, Scene, UserError
+from bench.ops import active_set, passes, rng
 
 _VERSIONS = ("standard", "plus", "rand")
 _FEWEST = 4
@@ -45,14 +45,14 @@ class _Ensemble:
         raise NotImplementedError
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        eps, found = budget.bound("autoattack"), active.Found(x)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        eps, found = budget.bound("autoattack"), active_set.Found(x)
         for turn, (_, stage) in enumerate(self.stages(budget.norm)):
             rows = found.missing
             if not len(rows):
                 break
             with passes.among(rows):
-                z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), noise.fold(keys[rows], turn))
+                z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), rng.fold(keys[rows], turn))
             found.record(rows, z, (z != x[rows]).flatten(1).any(1))
         return found.x_adv
 

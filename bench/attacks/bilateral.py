@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import passes
-from bench.ascent import Attempt
 from bench.attacks.adaptive import Adaptive
-from bench.labels import LabelAdversary, Solution, soft_ce
-from bench.registry import attacks
+from bench.core.registry import attacks
+from bench.ops import passes
+from bench.ops.adversarial_labels import LabelAdversary, Solution, soft_ce
+from bench.ops.ascent import Attempt
 
 
 @attacks.register("bilateral")

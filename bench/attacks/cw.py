@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, cacheful, losses, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, minimum_norm, norms, passes, tiling
 
 # The tanh covers a little more than the box, so that pixels of exactly 0 and 1 have a near preimage and a real slope:
 # with the original's 0.999999, hundreds of steps go by before such a pixel has moved at all.
@@ -54,7 +54,7 @@ class _Search:
         none = torch.zeros(len(x), device=x.device, dtype=x.dtype)
         count, infinite, start = none.long(), torch.full_like(none, torch.inf), free(x)
         return cls(
-            rows=active.everything(x),
+            rows=active_set.everything(x),
             x=x,
             y=y,
             c=torch.full_like(none, c0),
@@ -103,7 +103,7 @@ class _Search:
         rate = norms.per_example((lr / (1 - _BETA1**count)).to(t.dtype), t)
         spread = norms.per_example((1 - _BETA2**count).rsqrt().to(t.dtype), t)
         pull = norms.per_example(pull, t)
-        for cut in cacheful.parts(len(t), t[:1].numel(), t.device):
+        for cut in tiling.parts(len(t), t[:1].numel(), t.device):
             slope = t[cut].square_().neg_().add_(1).mul_(0.5 / _INSIDE)
             downhill = delta[cut].mul_(2).sub_(gradient[cut].mul_(pull[cut])).mul_(slope)
             mean, square = self.mean[cut], self.square[cut]
@@ -151,7 +151,7 @@ class CW:
         state.checked = torch.where(due, state.lowest, state.checked)
         return over | stalled
 
-    def advance(self, model: Any, state: _Search, found: active.Found) -> None:
+    def advance(self, model: Any, state: _Search, found: active_set.Found) -> None:
         """One forward and one backward pass: record what is adversarial, then move every image.
 
         Nothing is recorded of an image that has made all its searches and waits for the others to leave with it.
@@ -161,7 +161,7 @@ class CW:
         margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, state.y, rows=state.rows)
         delta = z - state.x
         size = norms.size(delta, "l2")
-        enough = boundary.fools(logits, state.y, self.confidence)
+        enough = minimum_norm.fools(logits, state.y, self.confidence)
         found.record_smaller(state.rows, z, enough & (state.searches < self.searches), size)
         state.succeeded |= enough
         hinge = (self.confidence - margin).clamp_min(0)
@@ -169,9 +169,9 @@ class CW:
         state.descend(t, delta, gradient, torch.where(hinge > 0, state.c, 0), self.lr)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found, state = active.Found(x), _Search.begin(x, y, self.c0)
-        wrong = active.wrong(passes.outputs(model, x, rows=state.rows), y)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found, state = active_set.Found(x), _Search.begin(x, y, self.c0)
+        wrong = active_set.wrong(passes.outputs(model, x, rows=state.rows), y)
         found.record(state.rows, x, wrong)
         state.keep((~wrong).nonzero().squeeze(1))
         for step in range(self.searches * max(self.steps, 1)):
@@ -179,10 +179,10 @@ class CW:
                 break
             self.advance(model, state, found)
             over = self.over(state)
-            if active.maybe(over):
+            if active_set.maybe(over):
                 state.next_constant(over)
-            left = active.remaining(state.searches < self.searches, step)
+            left = active_set.remaining(state.searches < self.searches, step)
             if left is not None:
                 state.keep(left)
-        boundary.toward_clean(model, x, y, found, "l2", self.refine, self.confidence)
+        minimum_norm.toward_clean(model, x, y, found, "l2", self.refine, self.confidence)
         return found.x_adv

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm, UserError
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm, UserError
+from bench.ops import active_set, minimum_norm, norms, passes
 
 _LAST_STEP = 0.01
 
@@ -65,19 +65,19 @@ class DDN:
         return z if self.levels is None else (z * (self.levels - 1)).round() / (self.levels - 1)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found, rows, z = active.Found(x), active.everything(x), x
-        farthest = boundary.farthest(x, "l2")
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found, rows, z = active_set.Found(x), active_set.everything(x), x
+        farthest = minimum_norm.farthest(x, "l2")
         radius = torch.full_like(farthest, self.init)
         for step in range(self.steps):
             _, logits, gradient = passes.ascent_direction(log_odds, model, z, y, rows=rows)
-            fooled, delta = active.wrong(logits, y), z - x
+            fooled, delta = active_set.wrong(logits, y), z - x
             found.record_smaller(rows, z, fooled, norms.size(delta, "l2"))
             radius = torch.where(fooled, radius * (1 - self.gamma), radius * (1 + self.gamma)).minimum(farthest)
-            length = boundary.cosine(self.step_size, _LAST_STEP, step, self.steps)
-            delta.add_(boundary.unit(gradient, keys, step), alpha=length)
+            length = minimum_norm.cosine(self.step_size, _LAST_STEP, step, self.steps)
+            delta.add_(minimum_norm.unit(gradient, keys, step), alpha=length)
             z = self.image(x, delta, radius)
-        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, "l2"))
-        boundary.toward_clean(model, x, y, found, "l2", self.refine)
+        minimum_norm.toward_clean(model, x, y, found, "l2", self.refine)
         return found.x_adv

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, minimum_norm, norms, passes
 
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2"}
 # Moves an image off an exact tie of two logits, where the estimated distance is zero.
@@ -52,23 +52,23 @@ class DeepFool:
         return logits.scatter(1, y[:, None], -torch.inf).topk(count, dim=1).indices
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found, norm = active.Found(x), budget.norm
-        rows, clean, label, z = active.everything(x), x, y, x
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found, norm = active_set.Found(x), budget.norm
+        rows, clean, label, z = active_set.everything(x), x, y, x
         logits = passes.outputs(model, x, rows=rows)
         rivals = self.rivals(logits, y)
         for step in range(self.steps + 1):
             if step:
                 logits = passes.outputs(model, z, rows=rows)
-            fooled = active.wrong(logits, label)
+            fooled = active_set.wrong(logits, label)
             found.record_smaller(rows, z, fooled, norms.size(z - clean, norm))
-            rows, clean, label, z, rivals = active.keep(~fooled, rows, clean, label, z, rivals)
+            rows, clean, label, z, rivals = active_set.keep(~fooled, rows, clean, label, z, rivals)
             if step == self.steps or not len(rows) or not rivals.shape[1]:
                 break
             move, moves = nearest(model, z, label, rivals, norm, rows)
             z = (z + (1 + self.overshoot) * move).clamp(0, 1)
-            rows, clean, label, z, rivals = active.keep(moves, rows, clean, label, z, rivals)
-        boundary.toward_clean(model, x, y, found, norm, self.refine)
+            rows, clean, label, z, rivals = active_set.keep(moves, rows, clean, label, z, rivals)
+        minimum_norm.toward_clean(model, x, y, found, norm, self.refine)
         return found.x_adv
 
 

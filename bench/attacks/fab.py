@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import active, boundary, cacheful, losses, noise, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tiling
 
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _TINY = 1e-30
@@ -102,7 +102,7 @@ class _FAB:
 
     def toward(self, runs: list[Tensor], model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Make a run for each set of rival classes (N, J) in turn, `restarts` times, and keep the smallest find."""
-        found = active.Found(x)
+        found = active_set.Found(x)
         found.size = found.size.double()
         limit = torch.zeros_like(found.size) if budget.eps is None else budget.eps
         hopeful = torch.ones_like(y, dtype=torch.bool) if budget.eps is None else limit > 0
@@ -110,13 +110,13 @@ class _FAB:
             rows = ((found.size > limit) & hopeful).nonzero().squeeze(1)
             start = x[rows]
             if turn >= len(runs):
-                reach = boundary.farthest(start, budget.norm) if budget.eps is None else budget.eps[rows]
+                reach = minimum_norm.farthest(start, budget.norm) if budget.eps is None else budget.eps[rows]
                 near = Budget(budget.norm, found.size[rows].minimum(reach) / 2)
-                start = norms.Ball.around(start, near).sample(noise.fold(keys[rows], turn))
+                start = norms.Ball.around(start, near).sample(rng.fold(keys[rows], turn))
             self.run(model, budget.norm, x[rows], y[rows], rivals[rows], start, rows, limit[rows], found)
         if budget.eps is None:
             found.size = found.size.to(x.dtype)
-            boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
+            minimum_norm.toward_clean(model, x, y, found, budget.norm, self.refine)
         else:
             far = found.size > budget.eps
             found.x_adv[far] = x[far]
@@ -132,7 +132,7 @@ class _FAB:
         z: Tensor,
         rows: Tensor,
         limit: Tensor,
-        found: active.Found,
+        found: active_set.Found,
     ) -> None:
         """Go from z to the nearest boundary with the rivals (n, J) and along it toward x, recording what is found.
 
@@ -143,17 +143,17 @@ class _FAB:
                 values, logits, slopes = passes.jacobian(rises, model, z, y, rivals, rows=rows)
             else:
                 logits = passes.outputs(model, z, rows=rows)
-            fooled = active.wrong(logits, y)
+            fooled = active_set.wrong(logits, y)
             found.record_smaller(rows, z, fooled, norms.size(z.double() - x.double(), norm))
             on = found.size[rows] > limit
             if step == self.steps or not bool(on.any()):
                 return
-            x, y, rivals, z, rows, limit, fooled, values, slopes = active.keep(
+            x, y, rivals, z, rows, limit, fooled, values, slopes = active_set.keep(
                 on, x, y, rivals, z, rows, limit, fooled, values, slopes
             )
             value, slope = nearest(values, slopes.nan_to_num(0, 0, 0), norm)
             base = torch.where(norms.per_example(fooled, z), x + self.beta * (z - x), z)
-            level, cuts = dot(slope, z) - value, cacheful.parts(len(z), z[:1].numel(), z.device)
+            level, cuts = dot(slope, z) - value, tiling.parts(len(z), z[:1].numel(), z.device)
             z = torch.cat([self.step(x[cut], base[cut], slope[cut], level[cut], norm) for cut in cuts])
 
     def step(self, x: Tensor, z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
@@ -192,7 +192,7 @@ class FAB(_FAB):
     """
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         return self.toward([y.new_zeros(len(y), 0)], model, x, y, budget, keys)
 
 
@@ -208,7 +208,7 @@ class FABT(_FAB):
     targets: int = 9
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         logits = passes.outputs(model, x)
         rivals = losses.strongest_others(logits, y, self.targets)
         return self.toward([rival[:, None] for rival in rivals.unbind(1)], model, x, y, budget, keys)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import losses, norms
-from bench.ascent import Schedule, ascend
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import losses, norms
+from bench.ops.ascent import Schedule, ascend
 
 
 def _schedule(budget: Budget, steps: int, step_size: float | None, decay: float = 0.0) -> Schedule:
@@ -30,7 +30,7 @@ class FGSM:
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         schedule = Schedule(1, budget.bound("fgsm").float())
         return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
 
@@ -48,7 +48,7 @@ class BIM:
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         schedule = _schedule(budget, self.steps, self.step_size)
         return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
 
@@ -70,6 +70,6 @@ class MIM:
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         schedule = _schedule(budget, self.steps, self.step_size, self.decay)
         return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, losses, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, minimum_norm, norms, passes
 
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
@@ -62,24 +62,24 @@ class FMN:
         return norms.scaled_into(delta, norm, radius)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        norm, found, rows, z = budget.norm, active.Found(x), active.everything(x), x
-        farthest = boundary.farthest(x, norm)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        norm, found, rows, z = budget.norm, active_set.Found(x), active_set.everything(x), x
+        farthest = minimum_norm.farthest(x, norm)
         radius = torch.full_like(farthest, torch.inf)
         for step in range(self.steps):
             margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
-            gamma = boundary.cosine(self.gamma, self.last_gamma, step, self.steps)
-            length = boundary.cosine(self.step_size, self.last_step_size, step, self.steps)
-            fooled, delta, gradient = active.wrong(logits, y), z - x, boundary.inward(gradient, z)
+            gamma = minimum_norm.cosine(self.gamma, self.last_gamma, step, self.steps)
+            length = minimum_norm.cosine(self.step_size, self.last_step_size, step, self.steps)
+            fooled, delta, gradient = active_set.wrong(logits, y), z - x, minimum_norm.inward(gradient, z)
             size = norms.size(delta, norm)
             found.record_smaller(rows, z, fooled, size)
             slope = norms.size(gradient, _DUAL[norm])
             reach = size + margin.abs() / slope.clamp_min(norms.TINY)
             wider = torch.where(found.size.isinf(), reach, radius) * (1 + gamma)
             radius = torch.where(fooled, (radius * (1 - gamma)).minimum(found.size), wider).minimum(farthest)
-            delta.add_(self.move(norm, boundary.stirred(gradient, slope, keys, step), radius), alpha=length)
+            delta.add_(self.move(norm, minimum_norm.stirred(gradient, slope, keys, step), radius), alpha=length)
             z = self.project(delta, norm, radius, found.size.isinf()).add_(x).clamp_(0, 1)
-        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
-        boundary.toward_clean(model, x, y, found, norm, self.refine)
+        minimum_norm.toward_clean(model, x, y, found, norm, self.refine)
         return found.x_adv

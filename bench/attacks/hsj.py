@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, noise, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm, Scene
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm, Scene
+from bench.ops import active_set, minimum_norm, norms, passes, rng
 
 _HALVINGS = 25
 
@@ -46,23 +46,23 @@ class HopSkipJump:
         """Fetch the exemplars before a run."""
         return replace(self, exemplars=scene.exemplars(self.per_class))
 
-    def start(self, model: Any, x: Tensor, y: Tensor, keys: Tensor, norm: Norm) -> active.Found:
+    def start(self, model: Any, x: Tensor, y: Tensor, keys: Tensor, norm: Norm) -> active_set.Found:
         """The first adversarial images, however far away."""
-        found = active.Found(x)
-        found.record(active.everything(x), x, active.wrong(passes.outputs(model, x), y))
+        found = active_set.Found(x)
+        found.record(active_set.everything(x), x, active_set.wrong(passes.outputs(model, x), y))
         for draw in range(self.starts):
             rows = found.missing
             if not len(rows):
                 return found
-            z = noise.uniform(noise.fold(keys[rows], draw), x.shape[1:]).to(x.dtype)
-            fooled = active.wrong(passes.outputs(model, z, rows), y[rows])
+            z = rng.uniform(rng.fold(keys[rows], draw), x.shape[1:]).to(x.dtype)
+            fooled = active_set.wrong(passes.outputs(model, z, rows), y[rows])
             found.record_smaller(rows, z, fooled, norms.size(z - x[rows], norm))
         if self.exemplars is not None and len(found.missing):
             images = self.exemplars[0].to(x)
             logits = passes.reference_outputs(model, images)
             for row in found.missing.tolist():
                 size = norms.size(images - x[row], norm)
-                usable = active.wrong(logits, y[row].expand(len(images)))
+                usable = active_set.wrong(logits, y[row].expand(len(images)))
                 nearest = torch.where(usable, size, torch.inf).argmin()[None]
                 found.record_smaller(y.new_tensor([row]), images[nearest], usable[nearest], size[nearest])
         return found
@@ -74,11 +74,11 @@ class HopSkipJump:
         count = min(int(self.samples * math.sqrt(step)), self.max_samples)
         signed, plain, total = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(reach)
         for draw in range(count):
-            key = noise.fold(keys, draw)
-            raw = noise.normal(key, z.shape[1:]) if norm == "l2" else 2 * noise.uniform(key, z.shape[1:]) - 1
+            key = rng.fold(keys, draw)
+            raw = rng.normal(key, z.shape[1:]) if norm == "l2" else 2 * rng.uniform(key, z.shape[1:]) - 1
             near = (z + norms.steepest(raw.to(z.dtype), "l2") * norms.per_example(reach, z)).clamp(0, 1)
             offset = (near - z) / norms.per_example(reach, z)
-            vote = active.wrong(passes.outputs(model, near, rows), y).to(z.dtype) * 2 - 1
+            vote = active_set.wrong(passes.outputs(model, near, rows), y).to(z.dtype) * 2 - 1
             signed += offset * norms.per_example(vote, z)
             plain += offset
             total += vote
@@ -88,10 +88,10 @@ class HopSkipJump:
 
     def jump(self, model: Any, z: Tensor, y: Tensor, direction: Tensor, length: Tensor, rows: Tensor) -> Tensor:
         """The first adversarial images (n, C, H, W) along the direction, at `length` (n,), half of it, a quarter."""
-        landed, place = z.clone(), active.everything(z)
+        landed, place = z.clone(), active_set.everything(z)
         for _ in range(_HALVINGS):
             ahead = (z[place] + direction[place] * norms.per_example(length[place], z)).clamp(0, 1)
-            fooled = active.wrong(passes.outputs(model, ahead, rows[place]), y[place])
+            fooled = active_set.wrong(passes.outputs(model, ahead, rows[place]), y[place])
             landed[place[fooled]] = ahead[fooled]
             place = place[~fooled]
             if not len(place):
@@ -100,22 +100,22 @@ class HopSkipJump:
         return landed
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         norm, pixels = budget.norm, max(x.shape[1:].numel(), 2)
         # The paper's tolerance, as a share of the present size: d^-1.5 in l2 and d^-2 in linf.
         bisections = math.ceil((1.5 if norm == "l2" else 2) * math.log2(pixels))
-        best = self.start(model, x, y, noise.fold(keys, 0), norm)
-        boundary.toward_clean(model, x, y, best, norm, bisections)
+        best = self.start(model, x, y, rng.fold(keys, 0), norm)
+        minimum_norm.toward_clean(model, x, y, best, norm, bisections)
         rows = (best.size.isfinite() & (best.size > 0)).nonzero().squeeze(1)
         every = torch.ones_like(rows, dtype=torch.bool)
         z, size = best.x_adv[rows], best.size[rows]
         for step in range(1, self.steps + 1 if len(rows) else 1):
             reach = torch.full_like(size, 0.1) if step == 1 else size / pixels
-            direction = self.normal(model, z, y[rows], reach, noise.fold(keys[rows], step), rows, step, norm)
+            direction = self.normal(model, z, y[rows], reach, rng.fold(keys[rows], step), rows, step, norm)
             z = self.jump(model, z, y[rows], direction, size / math.sqrt(step), rows)
-            walk = active.Found(x)
+            walk = active_set.Found(x)
             walk.record_smaller(rows, z, every, norms.size(z - x[rows], norm))
-            boundary.toward_clean(model, x, y, walk, norm, bisections)
+            minimum_norm.toward_clean(model, x, y, walk, norm, bisections)
             z, size = walk.x_adv[rows], walk.size[rows]
             best.record_smaller(rows, z, every, size)
         return best.x_adv

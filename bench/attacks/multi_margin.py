@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import losses, passes
-from bench.ascent import Attempt
 from bench.attacks.adaptive import Adaptive
-from bench.registry import attacks
+from bench.core.registry import attacks
+from bench.ops import losses, passes
+from bench.ops.ascent import Attempt
 
 
 def rival_margin(model: Any, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

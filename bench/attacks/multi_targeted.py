@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import losses, passes
-from bench.ascent import Attempt, Schedule, first_success
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import losses, passes
+from bench.ops.ascent import Attempt, Schedule, first_success
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class _TowardEach:
         return 0.0
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         classes = passes.classes(model, x)
         targets = ((y + step) % classes for step in range(1, classes))
         schedule = Schedule.standard(budget, self.steps, self.step_size, self.momentum)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import active, noise, passes
-from bench.norms import Ball, per_example
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, passes, rng
+from bench.ops.norms import Ball, per_example
 
 
 @attacks.register("noise")
@@ -30,19 +30,19 @@ class Noise:
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found = active.Found(x)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found = active_set.Found(x)
         ball = Ball.around(x, budget)
         for draw in range(self.draws):
             rows = found.missing
             if not len(rows):
                 break
-            z = self._draw(ball.keep(rows), noise.fold(keys[rows], draw))
-            found.record(rows, z, active.wrong(passes.outputs(model, z, rows), y[rows]))
+            z = self._draw(ball.keep(rows), rng.fold(keys[rows], draw))
+            found.record(rows, z, active_set.wrong(passes.outputs(model, z, rows), y[rows]))
         return found.x_adv
 
     def _draw(self, ball: Ball, keys: Tensor) -> Tensor:
         if ball.norm != "linf" or not self.corners:
             return ball.sample(keys)
-        signs = noise.signs(keys, ball.x.shape[1:])
+        signs = rng.signs(keys, ball.x.shape[1:])
         return ball.project(ball.x + signs * per_example(ball.eps.float(), ball.x))

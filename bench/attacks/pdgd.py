@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, boundary, losses, noise, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, minimum_norm, norms, passes, rng
 
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 _FARTHEST = math.log(1e6)
@@ -86,30 +86,32 @@ class _PrimalDual:
         raise NotImplementedError
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found = active.Found(x)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found = active_set.Found(x)
         near = Budget("linf", torch.full_like(found.size, self.spread, dtype=torch.float64))
         unit = None
         for turn in range(self.restarts):
-            z = norms.Ball.around(x, near).sample(noise.fold(keys, turn)) if turn else x
+            z = norms.Ball.around(x, near).sample(rng.fold(keys, turn)) if turn else x
             primal = Primal(torch.zeros_like(x), torch.zeros_like(x), unit)
             self.run(primal, model, x, y, z, budget.norm, found)
             unit = primal.unit
-        boundary.toward_clean(model, x, y, found, budget.norm, self.refine)
+        minimum_norm.toward_clean(model, x, y, found, budget.norm, self.refine)
         return found.x_adv
 
-    def run(self, primal: Primal, model: Any, x: Tensor, y: Tensor, z: Tensor, norm: Norm, found: active.Found) -> None:
+    def run(
+        self, primal: Primal, model: Any, x: Tensor, y: Tensor, z: Tensor, norm: Norm, found: active_set.Found
+    ) -> None:
         """One search from z (N, C, H, W). Updates `found`."""
-        rows, dual = active.everything(x), Dual.begin(found.size, self.ratio)
+        rows, dual = active_set.everything(x), Dual.begin(found.size, self.ratio)
         for step in range(self.steps):
             margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
-            fooled = active.wrong(logits, y)
+            fooled = active_set.wrong(logits, y)
             found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
             push = gradient * norms.per_example(-(-margin).sigmoid(), x)
             z = self.move(primal, dual, x, z, push, self.lr * self.last_lr ** (step / self.steps), norm)
             left = 1 - step / max(self.steps - 1, 1)
             dual.ascend(fooled, self.dual_lr * (self.last_dual_lr + (1 - self.last_dual_lr) * left), self.ema)
-        fooled = active.wrong(passes.outputs(model, z, rows=rows), y)
+        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
         found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
 
 

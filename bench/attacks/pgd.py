@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import losses, noise, passes
-from bench.ascent import Attempt, Schedule, first_success
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import losses, passes, rng
+from bench.ops.ascent import Attempt, Schedule, first_success
 
 
 def random_wrong_class(keys: Tensor, y: Tensor, classes: int) -> Tensor:
     """A uniformly random class (N,) other than y, by key."""
-    return (y + 1 + noise.integers(keys, classes - 1)) % classes
+    return (y + 1 + rng.integers(keys, classes - 1)) % classes
 
 
 @attacks.register("pgd")
@@ -38,10 +38,10 @@ class PGD:
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         attempt = Attempt(losses.ce, random_start=self.random_start)
         if self.targeted:
-            target = random_wrong_class(noise.fold(keys, -1), y, passes.classes(model, x))
+            target = random_wrong_class(rng.fold(keys, -1), y, passes.classes(model, x))
             attempt = Attempt(losses.targeted_ce, (target,), self.random_start)
         schedule = Schedule.standard(budget, self.steps, self.step_size)
         return first_success(model, x, y, budget, keys, schedule, [attempt] * self.restarts)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, losses, noise, norms, passes
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, norms, passes, rng
 
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 
@@ -42,7 +42,7 @@ class SPSA:
         """The estimated gradient (n, C, H, W) of the margin at z."""
         total, pairs = torch.zeros_like(z), max(self.samples // 2, 1)
         for pair in range(pairs):
-            signs = noise.signs(noise.fold(keys, pair), z.shape[1:]).to(z.dtype)
+            signs = rng.signs(rng.fold(keys, pair), z.shape[1:]).to(z.dtype)
             ahead, behind = (
                 losses.margin(passes.outputs(model, (z + side * self.delta * signs).clamp(0, 1), rows), y)
                 for side in (1, -1)
@@ -51,17 +51,17 @@ class SPSA:
         return total / (2 * self.delta * pairs)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        ball, found, rows, z = norms.Ball.around(x, budget), active.Found(x), active.everything(x), x
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        ball, found, rows, z = norms.Ball.around(x, budget), active_set.Found(x), active_set.everything(x), x
         mean, square = torch.zeros_like(x), torch.zeros_like(x)
         for step in range(self.steps + 1):
-            fooled = active.wrong(passes.outputs(model, z, rows), y)
+            fooled = active_set.wrong(passes.outputs(model, z, rows), y)
             found.record(rows, z, fooled)
             ball = ball.keep(~fooled)
-            rows, z, y, keys, mean, square = active.keep(~fooled, rows, z, y, keys, mean, square)
+            rows, z, y, keys, mean, square = active_set.keep(~fooled, rows, z, y, keys, mean, square)
             if step == self.steps or not len(rows):
                 break
-            gradient = self.slope(model, z, y, noise.fold(keys, step), rows)
+            gradient = self.slope(model, z, y, rng.fold(keys, step), rows)
             mean = _BETA1 * mean + (1 - _BETA1) * gradient
             square = _BETA2 * square + (1 - _BETA2) * gradient.square()
             root = (square / (1 - _BETA2 ** (step + 1))).sqrt() + _TINY

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench import active, losses, noise, norms, passes
-from bench.norms import Ball
-from bench.registry import attacks
-from bench.types import Budget, Norm
+from bench.core.registry import attacks
+from bench.core.types import Budget, Norm
+from bench.ops import active_set, losses, norms, passes, rng
+from bench.ops.norms import Ball
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _TINY = 1e-12
@@ -43,11 +43,11 @@ class Square:
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
-        found, ball = active.Found(x), Ball.around(x, budget)
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        found, ball = active_set.Found(x), Ball.around(x, budget)
         for restart in range(self.restarts):
             rows = (found.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
-            self.search(model, ball.keep(rows), y[rows], noise.fold(keys[rows], restart), rows, found)
+            self.search(model, ball.keep(rows), y[rows], rng.fold(keys[rows], restart), rows, found)
         return found.x_adv
 
     def side(self, query: int, norm: Norm, height: int, width: int) -> int:
@@ -57,31 +57,31 @@ class Square:
         side = max(side, 1) if norm == "linf" else max(side, 3) // 2 * 2 + 1
         return min(side, height, width)
 
-    def search(self, model: Any, ball: Ball, y: Tensor, keys: Tensor, rows: Tensor, found: active.Found) -> None:
+    def search(self, model: Any, ball: Ball, y: Tensor, keys: Tensor, rows: Tensor, found: active_set.Found) -> None:
         """One search for images at places `rows` (n,) of the batch; they leave when they are fooled."""
         start, propose = (_stripes, _repaint) if ball.norm == "linf" else (_tiles, _exchange)
         z, score = ball.x.clone(), torch.full((len(y),), -torch.inf, dtype=ball.x.dtype, device=y.device)
         for query in range(self.queries + 1):
             if not len(rows):
                 return
-            draws = noise.fold(keys, query)
+            draws = rng.fold(keys, query)
             side = self.side(query, ball.norm, *z.shape[2:])
             z_new, changed = (
                 propose(ball, z, draws, side) if query else (start(ball, draws), torch.ones_like(y, dtype=torch.bool))
             )
-            asked = active.places(changed)
+            asked = active_set.places(changed)
             if asked is None:
                 continue
             logits = passes.outputs(model, z_new[asked], rows=rows[asked])
             margin, fooled = torch.full_like(score, -torch.inf), torch.zeros_like(changed)
-            margin[asked], fooled[asked] = losses.margin(logits, y[asked]), active.wrong(logits, y[asked])
+            margin[asked], fooled[asked] = losses.margin(logits, y[asked]), active_set.wrong(logits, y[asked])
             better = changed & (margin > score)
-            at = active.places(better)
+            at = active_set.places(better)
             if at is not None:
                 score[at] = torch.where(better[at], margin[at], score[at])
                 z[at] = torch.where(norms.per_example(better[at], z), z_new[at], z[at])
             found.record(rows, z_new, changed & fooled)
-            left = active.remaining(found.stands(rows), query)
+            left = active_set.remaining(found.stands(rows), query)
             if left is not None:
                 rows, y, keys, z, score = (tensor[left] for tensor in (rows, y, keys, z, score))
                 ball = ball.keep(left)
@@ -105,7 +105,7 @@ def _stripes(ball: Ball, keys: Tensor) -> Tensor:
     """linf: every column of every channel at one end of its range."""
     channels, _, width = ball.x.shape[1:]
     low, high = _ends(ball)
-    return torch.where(noise.signs(keys, (channels, 1, width)) > 0, high, low)
+    return torch.where(rng.signs(keys, (channels, 1, width)) > 0, high, low)
 
 
 def _ends(ball: Ball) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ def _repaint(ball: Ball, z: Tensor, keys: Tensor, side: int) -> tuple[Tensor, Te
     Tells which images (n,) that changes: only windows are looked at, which are small in most queries.
     """
     channels, height, width = z.shape[1:]
-    draws = noise.uniform(keys, (2 + channels,))
+    draws = rng.uniform(keys, (2 + channels,))
     places = window(draws[:, :2], side, height, width)[:, None].expand(-1, channels, -1)
     low, high, before = (image.flatten(2).gather(2, places) for image in (*_ends(ball), z))
     values = torch.where((draws[:, 2:] >= 0.5)[:, :, None], high, low)
@@ -173,8 +173,8 @@ def _tiles(ball: Ball, keys: Tensor) -> Tensor:
     count, channels, height, width = ball.x.shape
     side = max(min(height, width) // 5, 1)
     down, across = height // side, width // side
-    turned = noise.uniform(noise.fold(keys, 0), (down * across,)) < 0.5
-    signs = noise.signs(noise.fold(keys, 1), (down * across, channels))
+    turned = rng.uniform(rng.fold(keys, 0), (down * across,)) < 0.5
+    signs = rng.signs(rng.fold(keys, 1), (down * across, channels))
     tiles = _patterns(turned.flatten(), signs.flatten(0, 1), side, ball.x).view(
         count, down, across, channels, side, side
     )
@@ -191,7 +191,7 @@ def _exchange(ball: Ball, z: Tensor, keys: Tensor, side: int) -> tuple[Tensor, T
     Tells which images (n,) that changes.
     """
     channels, height, width = z.shape[1:]
-    draws = noise.uniform(keys, (5 + channels,))
+    draws = rng.uniform(keys, (5 + channels,))
     first, second = (
         window(pair, side, height, width)[:, None].expand(-1, channels, -1) for pair in (draws[:, :2], draws[:, 2:4])
     )

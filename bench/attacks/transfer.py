@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench import active, losses, norms, passes
-from bench.ascent import Schedule, ascend
-from bench.registry import attacks, suggestion
-from bench.specs import parse_attacks
-from bench.types import Attack, Budget, Norm, Objective, Scene, UserError
+from bench.core.registry import attacks, suggestion
+from bench.core.specs import parse_attacks
+from bench.core.types import Attack, Budget, Norm, Objective, Scene, UserError
+from bench.ops import active_set, losses, norms, passes
+from bench.ops.ascent import Schedule, ascend
 
 # What can be climbed to the end of the budget: objective, momentum, random start.
 _CLIMBS: dict[str, tuple[Objective, float, bool]] = {
@@ -87,12 +87,12 @@ class Transfer:
         return ascend(self.surrogate, objective, ball, y, start, schedule).x_adv
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.types.Attack`."""
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         budget.bound("transfer")
         if self.surrogate is None:
             raise ValueError("transfer has no surrogate: call bind(scene) first")
         with passes.counted(len(x), x.device):
             z = self.proposals(x, y, budget, keys)
-        found = active.Found(x)
-        found.record(active.everything(x), z, active.wrong(passes.outputs(model, z), y))
+        found = active_set.Found(x)
+        found.record(active_set.everything(x), z, active_set.wrong(passes.outputs(model, z), y))
         return found.x_adv

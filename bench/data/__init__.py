@@ -1,1 +1,1 @@
-"""Data sets: one module each, registered by name in `bench.registry.datasets`."""
+"""Data sets: one module each, registered by name in `bench.core.registry.datasets`."""

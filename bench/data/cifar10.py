@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.registry import datasets
 from bench.data.formats import Bytes, Source, cifar
-from bench.data.published import Archive, OfficialFile, Published
-from bench.registry import datasets
+from bench.data.official import Archive, OfficialFile, Published
 
 _CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bench.core.registry import datasets
 from bench.data.formats import Bytes, Source, cifar
-from bench.data.published import Archive, OfficialFile, Published
-from bench.registry import datasets
+from bench.data.official import Archive, OfficialFile, Published
 
 _CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle

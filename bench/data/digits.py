@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.core.registry import datasets
+from bench.core.types import ImageSet
 from bench.data.formats import DIGITS, image_set, known_split
-from bench.registry import datasets
-from bench.types import ImageSet
 
 _TRAIN = 1437
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bench.core.files import one_line
+from bench.core.types import ImageSet, UserError
 from bench.data.formats import Bytes, image_set, known_split
-from bench.files import one_line
-from bench.types import ImageSet, UserError
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"})
 # What becomes grey or RGB bytes without loss; an alpha channel or 16 bits would not.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.files import one_line
-from bench.types import ImageSet, UserError
+from bench.core.files import one_line
+from bench.core.types import ImageSet, UserError
 
 Bytes = NDArray[np.uint8]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.core.files import directories
+from bench.core.registry import datasets
+from bench.core.types import ImageSet, UserError
 from bench.data.folder import Folder
-from bench.files import directories
-from bench.registry import datasets
-from bench.types import ImageSet, UserError
 
 
 def find(name: str) -> Any:

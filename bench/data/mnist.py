@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bench.core.registry import datasets
 from bench.data.formats import DIGITS, Bytes, Source, idx
-from bench.data.published import OfficialFile, Published
-from bench.registry import datasets
+from bench.data.official import OfficialFile, Published
 
 # The author's page comes second: it often answers with an error page.
 _HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bench.core.registry import datasets
 from bench.data import formats
-from bench.data.published import OfficialFile, Published
-from bench.registry import datasets
+from bench.data.official import OfficialFile, Published
 
 
 def _file(name: str, sha256: str) -> OfficialFile:

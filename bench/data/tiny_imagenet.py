@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.core.download import fetch
+from bench.core.files import md5_of, one_line
+from bench.core.registry import datasets
+from bench.core.types import ImageSet
 from bench.data.formats import Bytes, Source, image_set, known_split
-from bench.data.published import OfficialFile, Published
-from bench.files import fetch, md5_of, one_line
-from bench.registry import datasets
-from bench.types import ImageSet
+from bench.data.official import OfficialFile, Published
 
 _SIDE = 64
 _ZIP = OfficialFile(

@@ -1,1 +1,1 @@
-"""Architectures: one file a family; each registers factories in `bench.registry.architectures`."""
+"""Models: architectures, trained weights, and the forms in which attacks search on them."""

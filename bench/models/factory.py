@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from bench.files import module_of, one_line
-from bench.registry import architectures, suggestion
-from bench.types import UserError
+from bench.core.files import one_line
+from bench.core.registry import architectures, suggestion
+from bench.core.types import UserError
+from bench.core.user_code import module_of
 
 
 def is_factory(name: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -32,3 +33,18 @@ def _rounded(method: Callable[..., Any]) -> Callable[..., Any]:
         return result.float() if isinstance(result, Tensor) else result
 
     return call
+
+
+@contextmanager
+def precision(tf32: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in CUDA's matrix products and convolutions; what was set before comes back on leaving.
+
+    torch allows it in convolutions by default: float32 on a GPU is float32 only where this forbids it.
+    """
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    try:
+        products.allow_tf32 = convolutions.allow_tf32 = tf32
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.files import one_line
-from bench.types import UserError
+from bench.core.files import one_line
+from bench.core.types import UserError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 _PREFIXES = ("module.", "_orig_mod.")

@@ -1,0 +1,64 @@
+"""Keeps the attacks of other libraries from changing anything: random states, weights, modes, what is printed."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.ops import passes
+
+
+@contextmanager
+def isolated(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed every global random state, freeze the weights, and leave all of it, and the model's modes, as found.
+
+    What a library prints goes to stderr, for results are on stdout.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
+    python, numeric = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), redirect_stdout(sys.stderr):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        model.requires_grad_(False)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numeric)
+            for module, training in modes:
+                module.training = training
+            for weight, wanted, gradient in weights:
+                weight.requires_grad_(wanted)
+                weight.grad = gradient
+
+
+@contextmanager
+def watched(model: nn.Module, rows: Tensor) -> Iterator[None]:
+    """Count the rows that pass through the model, and charge each image of `rows` (n,) the average, rounded up."""
+    seen = {"forwards": 0, "backwards": 0}
+
+    def backward(gradient: Tensor) -> None:
+        seen["backwards"] += len(gradient)
+
+    def forward(_module: nn.Module, _inputs: Any, logits: Any) -> None:
+        if isinstance(logits, Tensor):
+            seen["forwards"] += len(logits)
+            if logits.requires_grad:
+                logits.register_hook(backward)  # type: ignore[no-untyped-call]
+
+    handle = model.register_forward_hook(forward)
+    try:
+        yield
+    finally:
+        handle.remove()
+        passes.charge(rows, *(-(-count // len(rows)) for count in seen.values()))

@@ -1,0 +1,87 @@
+"""What there is: `bench list` and `bench data fetch`."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.options import PATH
+from bench.core import files, registry
+from bench.core.fields import settable
+from bench.core.types import UserError
+
+
+@click.command("list")
+@click.argument(
+    "kind",
+    type=click.Choice(["models", "attacks", "data", "probes", "detectors", "tables", "figures", "pages", "defenses"]),
+)
+@click.option("--peers", is_flag=True, help="The attacks of other libraries, with what is known against them.")
+def list_(kind: str, peers: bool) -> None:
+    """What there is: models, attacks, data, probes, detectors, tables, figures, pages or defenses."""
+    click.echo(_catalogue(kind, peers))
+
+
+@click.group()
+def data() -> None:
+    """Data sets."""
+
+
+@data.command()
+@click.argument("name")
+@click.option("--data-dir", type=PATH, help="Where to put it; by default $BENCH_DATA, else the user cache.")
+def fetch(name: str, data_dir: Path | None) -> None:
+    """Download a data set from its official address and check it."""
+    click.echo(_fetched(name, data_dir))
+
+
+def _catalogue(kind: str, peers: bool = False) -> str:
+    """What there is of a kind, a line each; for attacks, those of other libraries if asked."""
+    if peers:
+        if kind != "attacks":
+            raise UserError("--peers goes with attacks: bench list attacks --peers")
+        from bench.attacks.peers.adapter import peers as peer_attacks
+
+        lines = [f"{name:44} {','.join(known):12} {note}" for name, known, note in peer_attacks()]
+    elif kind == "models":
+        from bench.models import checkpoints
+
+        lines = [
+            f"{name:28} {point.data:9} {point.defense or '-':10} {point.arch}"
+            for name, point in sorted(checkpoints.registry().items())
+        ]
+    elif kind == "attacks":
+        lines = [_attack_line(name, attack) for name, attack in registry.attacks.items()]
+    elif kind == "data":
+        lines = [f"{name:10} {', '.join(thing.splits)}" for name, thing in registry.datasets.items()]
+        lines.append("folder:PATH a folder of images, one directory a class")
+    else:
+        chosen: registry.Registry[Any] = getattr(registry, kind)
+        lines = [f"{name:14} {_first_line(thing)}" for name, thing in chosen.items()]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _attack_line(name: str, attack: Any) -> str:
+    defaults = {field: attack.__dataclass_fields__[field].default for field in settable(attack)}
+    written = ", ".join(f"{field}={value}" for field, value in defaults.items())
+    kind = "minimal" if attack.minimal else "adaptive" if getattr(attack, "adaptive", False) else "budgeted"
+    return f"{name:15} {kind:9} {','.join(attack.norms):12} {_first_line(attack)}\n{'':15} ({written})"
+
+
+def _fetched(name: str, data_dir: Path | None) -> str:
+    """Download a data set; where its files are now."""
+    from bench.data import loading
+
+    thing = loading.find(name)
+    directory = data_dir or files.directories(None)[0]
+    if shutil.disk_usage(directory if directory.exists() else Path.cwd()).free < 2**28:
+        raise UserError(f"{directory} has less than 256 MiB free: give another --data-dir")
+    return "\n".join(str(path) for path in thing.fetch(directory)) or f"{name} needs no download"

@@ -1,0 +1,83 @@
+"""What each command does, from words to the text it prints. The command line only parses and prints."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from bench.cli.progress import Progress
+from bench.core.specs import spelled
+from bench.core.types import UserError
+from bench.evaluation.request import Request, subject
+from bench.evaluation.run import execute, prepare
+from bench.models import checkpoints
+from bench.report import curves, measures, run_table
+from bench.store import runs
+
+
+def _folder(out: Path | None, resume: bool, model: str, kind: str) -> Path:
+    if out is not None:
+        return out
+    if resume:
+        raise UserError("--resume needs --out: name the folder of the run to continue")
+    stem = Path(model).name.replace(":", "-")
+    return Path("runs") / f"{stem}-{kind}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+
+
+def _made(request: Request, directory: Path, resume: bool) -> runs.Run:
+    with prepare(request, subject(request)) as prepared:
+        for name in prepared.record["forced"]:
+            print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
+        if directory.parent == Path("runs"):
+            print(f"bench: writing to {directory}", file=sys.stderr)
+        progress = Progress(prepared, sys.stderr)
+        try:
+            return execute(prepared, directory, resume, progress)
+        finally:
+            progress.close()
+
+
+def _warnings(made: runs.Run) -> str:
+    lines = [
+        f"\n{attack}: {count} proposals are unlawful (not finite, outside [0, 1] or beyond eps): the attack is broken"
+        for attack, count in measures.unlawful(made).items()
+    ]
+    if flagged := measures.flagged(made):
+        lines.append(f"\n{flagged} rows met NaN or infinity (adv_pred -1): they are no evidence of robustness")
+    return "".join(lines)
+
+
+def run(request: Request, out: Path | None, resume: bool) -> str:
+    """Attack a model, store the run with its table and curve, and return what to print."""
+    directory = _folder(out, resume, request.model, "run")
+    made = _made(request, directory, resume)
+    run_table.write(made)
+    curves.write(made, directory / "curve.png")
+    return f"{run_table.console(made)}{_warnings(made)}\n\n{directory}"
+
+
+def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float, str]]:
+    """From 0 to twice eps, so that eps itself is the point in the middle."""
+    if not eps:
+        raise UserError("the model's stanza has eps 0, which makes no grid: give --eps, as in 0:16/255:17")
+    exact = Fraction(written) if written else Fraction(eps).limit_denominator(10**6)
+    grid = [2 * exact * step / (points - 1) for step in range(points)]
+    return [(float(value), spelled(value, written)) for value in grid]
+
+
+def sweep(request: Request, out: Path | None, resume: bool) -> str:
+    """Robust accuracy over eps, stored as a run with curve.csv, curve.tex and curve.png."""
+    if request.eps is None:
+        known = checkpoints.load(request.model).checkpoint.trained_for
+        if known is None or known.eps is None or (request.norm and request.norm != known.norm):
+            raise UserError("the model's stanza names no eps for this norm: give --eps, as in 0:16/255:17")
+        request = replace(request, eps=default_grid(known.eps, known.written))
+    directory = _folder(out, resume, request.model, "sweep")
+    made = _made(request, directory, resume)
+    run_table.write(made)
+    run_table.write_curve(made, directory)
+    curves.write(made, directory / "curve.png")
+    return f"{run_table.sweep_console(made)}{_warnings(made)}\n\n{directory}"

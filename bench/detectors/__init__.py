@@ -1,1 +1,0 @@
-"""Detectors: what looks at an image and says how suspicious it is, one file a family."""

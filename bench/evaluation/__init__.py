@@ -1,0 +1,1 @@
+"""A request to a stored run: check, plan, attack, judge."""

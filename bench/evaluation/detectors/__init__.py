@@ -1,0 +1,1 @@
+"""Detectors: how suspicious an image is, one family a file."""

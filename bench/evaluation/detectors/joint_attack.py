@@ -1,0 +1,114 @@
+"""The adaptive attack on a detector: fool the classifier and pass the detector at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.core.types import Budget, Objective, UserError
+from bench.evaluation.detectors.detector import Fitted
+from bench.ops import active_set, losses, norms, passes, rng
+from bench.ops.ascent import Schedule
+
+
+def in_turn(fitted: Fitted, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The margin where the classifier is right, minus the detector's score where it is already wrong.
+
+    One goal at a time has no scales to balance: steps go by the gradient's direction alone.
+    """
+    answers = fitted.answers(x)
+    margin = losses.margin(answers[:, :-1], y)
+    return torch.where(margin <= 0, margin, -answers[:, -1]), answers
+
+
+def toward(fitted: Fitted, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """`in_turn` with a goal class (N,): its margin until it is predicted, then minus the score."""
+    answers = fitted.answers(x)
+    short = losses.margin(answers[:, :-1], target)
+    return torch.where(short >= 0, -short, -answers[:, -1]), answers
+
+
+@dataclass(frozen=True)
+class Together:
+    """CE - weight * score: cross-entropy up and suspicion down."""
+
+    weight: float
+
+    def __call__(self, fitted: Fitted, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,), and logits with the score (N, K + 1)."""
+        answers = fitted.answers(x)
+        return losses.cross_entropy(answers[:, :-1], y) - self.weight * answers[:, -1], answers
+
+
+@dataclass(frozen=True)
+class Joint:
+    """PGD on both at once, by key, from a random start; each restart makes an ascent an objective.
+
+    First one goal at a time (`in_turn`), then the same toward each of the `targets` classes that come next to the true
+    one for the clean image, then CE - weight * score for each weight. Of all iterates that the classifier gets wrong it
+    keeps the one that the detector finds least suspicious, and an image leaves when that passes the threshold.
+    """
+
+    steps: int = 100
+    step_size: float | None = None
+    restarts: int = 1
+    targets: int = 9
+    weights: tuple[float, ...] = (0.1, 1.0)
+
+    def objectives(self, targets: Tensor) -> Iterator[tuple[Objective, tuple[Tensor, ...]]]:
+        """What is climbed in turn, and its references; targets (N, J)."""
+        for _ in range(self.restarts):
+            yield in_turn, ()
+            yield from ((toward, (target,)) for target in targets.unbind(1))
+            yield from ((Together(weight), ()) for weight in self.weights)
+
+    def __call__(self, fitted: Fitted, threshold: float, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W) of images x that are right; a failed one is wrong but flagged, or the clean image.
+
+        Raises:
+            UserError: the budget has no eps.
+        """
+        if budget.eps is None:
+            raise UserError("the joint attack on a detector needs a budget: give --eps")
+        found, ball = active_set.Found(x), norms.Ball.around(x, budget)
+        schedule = Schedule.standard(budget, self.steps, self.step_size)
+        targets = losses.strongest_others(passes.outputs(fitted.answers, x)[:, :-1], y, self.targets)
+        for turn, (objective, references) in enumerate(self.objectives(targets)):
+            rows = (~(found.size <= threshold)).nonzero().squeeze(1)
+            if not len(rows):
+                break
+            start = ball.keep(rows).sample(rng.fold(keys[rows], turn))
+            _climb(fitted, objective, references, threshold, ball, y, start, schedule, rows, found)
+        return found.x_adv
+
+
+def _climb(
+    fitted: Fitted,
+    objective: Objective,
+    references: tuple[Tensor, ...],
+    threshold: float,
+    ball: norms.Ball,
+    y: Tensor,
+    z: Tensor,
+    schedule: Schedule,
+    rows: Tensor,
+    found: active_set.Found,
+) -> None:
+    """Climb from z (n, C, H, W), the images `rows` (n,) of the batch, and record what is wrong by its score."""
+    for _ in range(schedule.steps):
+        theirs = [reference[rows] for reference in references]
+        _, answers, gradient = passes.ascent_direction(objective, fitted, z, y[rows], *theirs, rows=rows)
+        _record(found, rows, z, answers, y)
+        left = (~(found.size[rows] <= threshold)).nonzero().squeeze(1)
+        rows, z, gradient = rows[left], z[left], gradient[left]
+        if not len(rows):
+            return
+        z = ball.keep(rows).step(z, norms.steepest(gradient, ball.norm), schedule.step_size[rows])
+    _record(found, rows, z, passes.outputs(fitted.answers, z, rows=rows), y)
+
+
+def _record(found: active_set.Found, rows: Tensor, z: Tensor, answers: Tensor, y: Tensor) -> None:
+    found.record_smaller(rows, z, active_set.wrong(answers[:, :-1], y[rows]), answers[:, -1])

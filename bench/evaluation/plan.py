@@ -1,0 +1,171 @@
+"""`--attacks` to attacks: names resolved, fields checked, needs and norms settled before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.core import registry
+from bench.core.fields import _check_value, settable
+from bench.core.specs import AttackSpec, parse_attacks
+from bench.core.types import Attack, Norm, ThreatModel, UserError
+from bench.core.user_code import module_of
+
+ADAPTIVE, MINIMAL = "adaptive", "minimal"
+
+_COMPLEMENTARY: Mapping[Norm, str] = {
+    "linf": "fmn(steps=1000),fab_t(steps=50,restarts=2,refine=10)",
+    "l2": "alma,pdgd,fab_t(steps=50,restarts=2,refine=10)",
+    "l1": "pdpgd,fab_t(steps=50,restarts=2,refine=10)",
+}
+"""What `minimal` stands for in each norm: few attacks that fail on different images, a thousand steps or so each.
+
+Chosen by `benchmarks/strength.py` in linf and l2: on average within 0.3 and 1.5 % of the best find of any attack there.
+"""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack that will run: its name as tables show it, the object, and the norm it works in."""
+
+    label: str
+    name: str
+    attack: Attack
+    norm: Norm
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Every field with its value, as `run.json` records it."""
+        return {field: getattr(self.attack, field) for field in settable(type(self.attack))}
+
+    @property
+    def stages(self) -> list[Planned]:
+        """The attacks that an ensemble runs in turn, each on what those before it left; none for a plain attack."""
+        known = getattr(self.attack, "stages", None)
+        pairs = known(self.norm) if known else ()
+        return [Planned(f"{self.label}/{name}", name, attack, self.norm) for name, attack in pairs]
+
+    @property
+    def labels(self) -> list[str]:
+        """The attacks that its rows name: its stages, then itself."""
+        return [*(stage.label for stage in self.stages), self.label]
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether `adaptive` includes it."""
+        return bool(getattr(self.attack, "adaptive", False))
+
+
+def missing_needs(attack: Any, model: Any) -> list[str]:
+    """The methods that the attack needs and the model lacks."""
+    return [need for need in attack.needs if not callable(getattr(model, need, None))]
+
+
+def _from_file(name: str) -> type[Any]:
+    """An attack class of the user's own: `path/to/file.py:Class`."""
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise UserError(f"attack file {path!r} not found: give a path to a Python file, as in my_attack.py:MyAttack")
+    try:
+        module = module_of(Path(path))
+    except Exception as error:
+        raise UserError(f"attack file {path!r} does not import: {type(error).__name__}: {error}") from error
+    kind = getattr(module, attribute, None)
+    words = ("needs", "norms", "minimal")
+    if not isinstance(kind, type) or not is_dataclass(kind) or not all(hasattr(kind, word) for word in words):
+        raise UserError(f"{name!r} is not an attack: give a dataclass with the class attributes needs, norms, minimal")
+    return kind
+
+
+def _kind(name: str) -> type[Any]:
+    if ".py:" in name:
+        return _from_file(name)
+    library, colon, attack = name.partition(":")
+    kind: type[Any] = registry.peers[library](attack) if colon else registry.attacks[name]
+    return kind
+
+
+def build(spec: AttackSpec, trained_with: Mapping[str, Mapping[str, Any]]) -> Attack:
+    """The attack of one spec; fields that the user leaves out take what the model was trained with, else defaults.
+
+    Raises:
+        UserError: unknown attack or field, or a value of the wrong kind.
+    """
+    kind = _kind(spec.name)
+    known = settable(kind)
+    defaults = {field.name: field.default for field in fields(kind)}
+    for field, value in spec.fields:
+        if field not in known:
+            remedy = registry.suggestion(field, known) if known else "it has none"
+            if f"{spec.name}-custom" in registry.attacks:
+                remedy += f"; {spec.name}-custom takes other parameters"
+            raise UserError(f"attack {spec.name!r} has no field {field!r}: {remedy}")
+        _check_value(str(spec), field, defaults[field], value)
+    inherited = {field: value for field, value in trained_with.get(spec.name, {}).items() if field in known}
+    attack: Attack = kind(**{**inherited, **dict(spec.fields)})
+    return attack
+
+
+def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
+    if threat.norm in attack.norms:
+        return threat.norm
+    if attack.minimal:
+        return attack.norms[0]
+    raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
+
+
+def _adaptive(model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[AttackSpec]:
+    """Every adaptive attack that fits; one with `adaptive_to` only where `trained_with` has one of these names."""
+    return [
+        AttackSpec(name)
+        for name, kind in registry.attacks.items()
+        if getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
+        if not hasattr(kind, "adaptive_to") or set(kind.adaptive_to) & set(trained_with)
+    ]
+
+
+def _members(preset: AttackSpec, model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[AttackSpec]:
+    """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
+    adaptive = preset.name == ADAPTIVE
+    members = _adaptive(model, threat, trained_with) if adaptive else parse_attacks(_COMPLEMENTARY[threat.norm])
+    known = {member.name: settable(registry.attacks[member.name]) for member in members}
+    for field, _ in preset.fields:
+        if not any(field in fields_ for fields_ in known.values()):
+            raise UserError(f"no attack of {preset.name!r} has a field {field!r}: bench list attacks shows theirs")
+    result = []
+    for member in members:
+        own = {field: value for field, value in preset.fields if field in known[member.name]}
+        result.append(AttackSpec(member.name, tuple({**dict(member.fields), **own}.items())))
+    return result
+
+
+def _expanded(
+    specs: list[AttackSpec], model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]
+) -> list[AttackSpec]:
+    """Specs with the presets replaced by their members, each named once."""
+    presets = (ADAPTIVE, MINIMAL)
+    groups = [_members(spec, model, threat, trained_with) if spec.name in presets else [spec] for spec in specs]
+    return list(dict.fromkeys(spec for group in groups for spec in group))
+
+
+def plan(
+    written: str, model: Any, threat: ThreatModel, trained_with: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Planned]:
+    """Resolve an attack list for a model and a threat model, in the order written.
+
+    Raises:
+        UserError: a name, field or value is wrong, a need is not met, the norm is not known to a budgeted attack, or a
+            budgeted attack has no eps.
+    """
+    planned = []
+    for spec in _expanded(parse_attacks(written), model, threat, trained_with or {}):
+        attack = build(spec, trained_with or {})
+        lacking = missing_needs(attack, model)
+        if lacking:
+            raise UserError(f"attack {str(spec)!r} needs the model to have {', '.join(lacking)}: this model has not")
+        if threat.eps is None and not attack.minimal:
+            raise UserError(f"attack {str(spec)!r} needs a budget: give --eps")
+        planned.append(Planned(str(spec), spec.name, attack, _norm(str(spec), attack, threat)))
+    return planned

@@ -1,0 +1,54 @@
+"""Cross-entropy around clean images, along the gradient's sign and a random sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+
+from bench.core.registry import probes
+from bench.evaluation.probes.probe import Exhibit, Images
+from bench.ops import losses, norms, passes, rng
+
+
+@probes.register("rademacher_surface")
+@dataclass(frozen=True)
+class RademacherSurface:
+    """CE at x + a sign(grad CE) + b r, r of independent random signs (Engstrom et al. 2018; ER-Classifier, figure 4).
+
+    `points` by `points` places with a and b in [-reach, reach] around each of the first `images` clean images; the
+    paper prints no range: 8/255 is ours. Points are not clipped to [0, 1]. Where the gradient is exactly zero the first
+    direction is too, and the surface is flat along it.
+    """
+
+    reach: float = 8 / 255
+    points: int = 21
+    images: int = 1
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+        """Columns index, label, along, across, loss (nats), prediction; a row a point."""
+        seed = int(exhibit.record.get("seed", 0))
+        shown = exhibit.clean.select(slice(0, self.images))
+        rows = [self._surface(model, part, seed) for part in _one_by_one(exhibit, shown)]
+        return pd.concat(rows, ignore_index=True)
+
+    def _surface(self, model: Any, image: Images, seed: int) -> pd.DataFrame:
+        x, y = image.x, image.y
+        _, _, gradient = passes.ascent_direction(losses.ce, model, x, y)
+        signs = rng.signs(rng.keys(seed, image.indices, "rademacher surface"), x.shape[1:])
+        ticks = torch.linspace(-self.reach, self.reach, self.points, dtype=torch.float64, device=x.device)
+        along, across = (part.flatten() for part in torch.meshgrid(ticks, ticks, indexing="ij"))
+        a, b = (norms.per_example(part.to(x), x) for part in (along, across))
+        logits = passes.reference_outputs(model, x + a * gradient.sign() + b * signs).cpu()
+        loss = losses.cross_entropy(logits.double(), y.cpu().expand(len(logits)))
+        about = {"index": int(image.indices), "label": int(y)}
+        axes = {"along": along.tolist(), "across": across.tolist()}
+        return pd.DataFrame(about | axes | {"loss": loss.tolist(), "prediction": logits.argmax(1).tolist()})
+
+
+def _one_by_one(exhibit: Exhibit, images: Images) -> list[Images]:
+    return [part.select(slice(at, at + 1)) for part in exhibit.batches(images) for at in range(len(part))]

@@ -1,0 +1,119 @@
+"""What is asked of a run, and the model and images it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.types import Checkpoint, ImageSet, Norm, ThreatModel, UserError
+from bench.data import loading
+from bench.evaluation.eps_order import Order
+from bench.models import checkpoints
+from bench.models.search_copy import Dtype
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several.
+
+    `order` is how a sweep goes through them (see `bench.evaluation.eps_order`), `search_dtype` what attacks compute in
+    (see `bench.models.search_copy`); the judge computes in float32.
+    """
+
+    model: str
+    attacks: str
+    data: str | None = None
+    split: str = "test"
+    n: int | None = None
+    norm: Norm | None = None
+    eps: Sequence[tuple[float, str]] | None = None
+    order: Order = "exact"
+    seed: int = 0
+    batch_size: int | None = None
+    device: str = "auto"
+    search_dtype: Dtype = "float32"
+    force: bool = False
+    save_adversarial: bool = False
+    data_dir: str | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the images it is to be tested on."""
+
+    model: Any
+    checkpoint: Checkpoint
+    sha256: str
+    data: ImageSet
+    exemplars: Callable[[int], tuple[Tensor, Tensor]]
+
+
+def device_named(name: str) -> str:
+    """Resolve "auto" and refuse a device that is not there.
+
+    Raises:
+        UserError: torch does not know it, or it is absent.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r} is not available here: use cpu or auto") from None
+    return chosen
+
+
+def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
+    """The first images of each class, in official order.
+
+    A run takes them from the training split, or from the whole split it attacks where there is no other.
+    """
+    classes = sorted(set(data.labels.tolist()))
+    places = [(data.labels == label).nonzero().squeeze(1)[:per_class] for label in classes]
+    chosen = torch.cat(places).sort().values
+    return data.images[chosen], data.labels[chosen]
+
+
+def subject(request: Request) -> Subject:
+    """Load the model and the data that a request names.
+
+    Raises:
+        UserError: one of them cannot be had.
+    """
+    loaded = checkpoints.load(request.model)
+    name = request.data or loaded.checkpoint.data
+    if not name:
+        raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")
+    data = whole = loading.load(name, request.split, request.data_dir)
+    if request.n is not None:
+        if not 0 < request.n <= len(data):
+            raise UserError(f"-n {request.n} is not possible: {name} {request.split} has 1 to {len(data)} images")
+        data = data.select(slice(0, request.n))
+
+    def exemplars(per_class: int) -> tuple[Tensor, Tensor]:
+        there = "train" in loading.find(name).splits
+        return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
+
+    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars)
+
+
+def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
+    """The threat models of a request, one an eps; the stanza's `trained_for` fills what is left open.
+
+    Raises:
+        UserError: an eps in linf is larger than the whole range of an image.
+    """
+    known = checkpoint.trained_for
+    norm = request.norm or (known.norm if known else "linf")
+    if request.eps:
+        value, written = max(request.eps)
+        if norm == "linf" and value > 1:
+            raise UserError(f"eps {written or value} in linf is beyond the range of images, 0 to 1: write 8/255 for 8")
+        return [ThreatModel(norm, eps, written) for eps, written in request.eps]
+    if known and known.norm == norm:
+        return [known]
+    return [ThreatModel(norm, None)]

@@ -1,0 +1,224 @@
+"""One run from request to stored verdicts: what the commands and the Python API share."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.core.types import Classifier, UserError
+from bench.evaluation import batching, checks, schedule
+from bench.evaluation.plan import Planned, plan
+from bench.evaluation.request import Request, Subject, device_named, threats
+from bench.models import checkpoints, memory_format, precision, search_copy
+from bench.ops import passes
+from bench.ops.frozen import frozen
+from bench.store import runs
+from bench.store.provenance import provenance
+from bench.store.writer import Writer
+
+Progress = Callable[[schedule.Outcome], None]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What attacks may ask for before a run."""
+
+    subject: Subject
+    device: str
+    classes: int
+
+    def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.subject.exemplars(per_class)
+        return images.to(self.device), labels.to(self.device)
+
+    def surrogate(self, name: str) -> Classifier:
+        model: Classifier = checkpoints.load(name).model.to(self.device).requires_grad_(False)
+        return model
+
+
+def _bound(planned: Planned, scene: _Scene) -> Planned:
+    bind = getattr(planned.attack, "bind", None)
+    return replace(planned, attack=bind(scene)) if bind else planned
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to go: its job, its attacks and the record that will be stored."""
+
+    job: schedule.Job
+    attacks: list[Planned]
+    record: dict[str, Any]
+
+
+@contextmanager
+def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
+    """Check the model, settle the attacks and describe the run; the model gets its own state back on leaving.
+
+    Raises:
+        UserError: the images are out of range, the model fails a check (unless forced), or an attack does not fit.
+    """
+    device = device_named(request.device)
+    model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
+    checks.check_images(tested.data.images, tested.data.name)
+    few = tested.data.images[:16].to(device)
+    with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
+        failures = checks.model_failures(model, tested.data.images[:32].to(device))
+        fatal = any(failure.name in checks.FATAL for failure in failures)
+        if failures and (fatal or not request.force):
+            seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
+            raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
+        classes = passes.classes(model, tested.data.images[:1].to(device))
+        checks.check_labels(tested.data.labels, classes, tested.data.name)
+        asked = threats(request, tested.checkpoint)
+        attacks = plan(request.attacks, model, asked[0], tested.checkpoint.trained_with)
+        for planned in attacks if len(asked) > 1 else []:
+            if planned.norm != asked[0].norm:
+                remedy = f"give --norm {planned.norm} and --eps"
+                raise UserError(
+                    f"attack {planned.label!r} measures {planned.norm}, the sweep {asked[0].norm}: {remedy}"
+                )
+        size = request.batch_size or batching.batch_size(model, tested.data.images[:1].to(device))
+        scene = _Scene(tested, device, classes)
+        clean = schedule.clean_predictions(model, tested.data, size, device)
+        bound = [_bound(planned, scene) for planned in attacks]
+        with search_copy.searching(model, request.search_dtype, few) as search:
+            job = schedule.Job(
+                model,
+                tested.data,
+                clean,
+                asked,
+                request.seed,
+                size,
+                device,
+                order=request.order,
+                keep=request.save_adversarial,
+                search=None if search is model else search,
+            )
+            record = _record(request, tested, job, bound) | {"forced": [failure.name for failure in failures]}
+            record["zero_gradients"] = _zero_gradients(job)
+            yield Prepared(job, bound, record)
+
+
+def _zero_gradients(job: schedule.Job) -> float | None:
+    part = job.data.select(slice(0, 256))
+    try:
+        return checks.zero_gradient_share(
+            job.model, part.images.to(job.device), part.labels.to(job.device), job.batch_size
+        )
+    except RuntimeError:
+        return None
+
+
+def _described(planned: Planned) -> dict[str, Any]:
+    """An attack as `run.json` holds it, with its stages if it has any."""
+    entry = {
+        "spec": planned.label,
+        "name": planned.name,
+        "norm": planned.norm,
+        "minimal": planned.attack.minimal,
+        "adaptive": planned.is_adaptive,
+        "fields": planned.fields,
+    }
+    stages = [{"spec": stage.label, "name": stage.name, "fields": stage.fields} for stage in planned.stages]
+    return entry | {"stages": stages} if stages else entry
+
+
+def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[Planned]) -> dict[str, Any]:
+    written = [threat.written or str(threat.eps) for threat in job.threats if threat.eps is not None]
+    values = [threat.eps for threat in job.threats if threat.eps is not None]
+    sweep = len(values) > 1
+    return {
+        "model": tested.checkpoint.name,
+        "arch": tested.checkpoint.arch,
+        "args": dict(tested.checkpoint.args),
+        "defense": tested.checkpoint.defense,
+        "trained_for": _trained_for(tested),
+        "trained_with": {name: dict(fields) for name, fields in tested.checkpoint.trained_with.items()},
+        "weights_sha256": tested.sha256,
+        "data": tested.data.name,
+        "split": tested.data.split,
+        "indices": tested.data.indices.tolist(),
+        "data_sha256": tested.data.sha256,
+        "attacks": [_described(planned) for planned in attacks],
+        "adaptive": [planned.label for planned in attacks if planned.is_adaptive],
+        "norm": job.threats[0].norm,
+        "eps": None if sweep or not values else values[0],
+        "eps_written": None if sweep or not written else written[0],
+        "eps_grid": [list(pair) for pair in zip(values, written, strict=True)] if sweep else None,
+        "eps_order": request.order if sweep else None,
+        "seed": request.seed,
+        "batch_size": job.batch_size,
+        "device": job.device,
+        "dtype": "float32",
+        "search_dtype": request.search_dtype,
+        "save_adversarial": request.save_adversarial,
+        **provenance(),
+        "command": request.command,
+        "start": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _trained_for(tested: Subject) -> dict[str, Any] | None:
+    threat = tested.checkpoint.trained_for
+    return None if threat is None else {"norm": threat.norm, "eps": threat.eps}
+
+
+def _trials(job: schedule.Job, chunk: schedule.Chunk) -> set[runs.Trial]:
+    planned, indices = chunk.planned, job.data.indices[chunk.start : chunk.stop].tolist()
+    return {
+        runs.trial(label, planned.norm, eps, index)
+        for label in planned.labels
+        for index in indices
+        for eps in schedule.epsilons(planned, job.threats)
+    }
+
+
+def execute(prepared: Prepared, directory: Path, resume: bool, progress: Progress | None = None) -> runs.Run:
+    """Make every verdict that the folder does not hold yet, and store it as it is made.
+
+    A chunk that was cut short is made again whole, so that its images meet the same batch; only the missing rows are
+    added.
+
+    Raises:
+        UserError: the folder holds another run, or cannot be written.
+    """
+    job = prepared.job
+    start = Writer.resume if resume else Writer.create
+    with start(directory, prepared.record) as writer:
+        done = writer.done()
+        todo = [chunk for chunk in schedule.chunks(job, prepared.attacks) if not _trials(job, chunk) <= done]
+        for outcome in map(partial(schedule.perform, job), todo):
+            fresh = [
+                place
+                for place, row in enumerate(outcome.verdicts)
+                if runs.trial(row.attack, row.norm, row.eps, row.index) not in done
+            ]
+            kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
+            images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
+            writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
+            if progress:
+                progress(outcome)
+        return writer.finish()
+
+
+def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
+    """The same verdicts without a file."""
+    job, rows, seconds = prepared.job, [], dict[str, float]()
+    for chunk in schedule.chunks(job, prepared.attacks):
+        outcome = schedule.perform(job, chunk)
+        rows += outcome.verdicts
+        for label, spent in outcome.seconds.items():
+            seconds[label] = seconds.get(label, 0.0) + spent
+        if progress:
+            progress(outcome)
+    record = {"schema_version": runs.SCHEMA_VERSION, **prepared.record, "attack_seconds": seconds}
+    verdicts = runs.frame(rows)
+    spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
+    return runs.Run(verdicts, record | runs.costs(verdicts, record) | {"seconds": spent})

@@ -1,0 +1,191 @@
+"""The schedule: which images meet which attack in which batch. Yields chunks of verdicts; writes nothing.
+
+A chunk is a fixed range of images under one attack at every eps of the run. Chunks share nothing, so they may be made
+in any order, by any process, or made again after an interruption.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.files import one_line
+from bench.core.types import Budget, ImageSet, ThreatModel, UserError, Verdict
+from bench.evaluation import batching, eps_order
+from bench.evaluation.judge import judge, predictions
+from bench.evaluation.ledger import Found, Sheet, joined, settle
+from bench.evaluation.plan import Planned
+from bench.ops import passes, rng
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the chunks of a run have in common.
+
+    `clean_pred` (N,) are the model's predictions on `data`, in its order; `threats` share a norm and hold one eps each,
+    ascending, which are met in `order` (see `bench.evaluation.eps_order`). `keep` says that adversarial examples are
+    wanted. `search`, if given, is a form of the model for attacks to search on (see `bench.models.search_copy`).
+    """
+
+    model: Any
+    data: ImageSet
+    clean_pred: Tensor
+    threats: Sequence[ThreatModel]
+    seed: int
+    batch_size: int
+    device: str = "cpu"
+    order: eps_order.Order = "exact"
+    keep: bool = False
+    search: Any = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Work to do: one attack on the images at places `start` to `stop` of the run's data."""
+
+    planned: Planned
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Work done: verdicts by attack, then image, then eps, and the seconds that each attack or stage took.
+
+    `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them.
+    """
+
+    chunk: Chunk
+    verdicts: list[Verdict]
+    seconds: dict[str, float]
+    x: Tensor | None = None
+    x_adv: Tensor | None = None
+
+
+def clean_predictions(model: Any, data: ImageSet, batch_size: int, device: str) -> Tensor:
+    """Predicted classes (N,) of a prepared model on clean images, on the CPU."""
+    batches = (data.images[at : at + batch_size] for at in range(0, len(data), batch_size))
+    return torch.cat([predictions(passes.reference_outputs(model, x.to(device))).cpu() for x in batches])
+
+
+def epsilons(planned: Planned, threats: Sequence[ThreatModel]) -> list[float | None]:
+    """The eps values of an attack's rows: those of the run, or a single None for a minimal attack."""
+    return [None] if planned.attack.minimal else [threat.eps for threat in threats]
+
+
+def chunks(job: Job, attacks: Sequence[Planned]) -> list[Chunk]:
+    """Cut a run into chunks. The cut depends on the batch size, not on what is done already."""
+    result = []
+    for planned in attacks:
+        # Independent eps are rows of one batch; otherwise an image meets one of them at a time.
+        at_once = len(epsilons(planned, job.threats)) if job.order == "independent" else 1
+        images = max(1, job.batch_size // at_once)
+        result += [Chunk(planned, at, min(at + images, len(job.data))) for at in range(0, len(job.data), images)]
+    return result
+
+
+def perform(job: Job, chunk: Chunk) -> Outcome:
+    """Attack and judge one chunk. Images that the model gets wrong are never attacked.
+
+    An ensemble's stages attack what the ones before left, as judged here; a stage's row says what is left after it.
+    """
+    part, planned = job.data.select(slice(chunk.start, chunk.stop)), chunk.planned
+    clean_pred = job.clean_pred[chunk.start : chunk.stop]
+    bounds = epsilons(planned, job.threats)
+    sheets = {label: Sheet(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
+    seconds = dict.fromkeys(planned.labels, 0.0)
+    total = sheets[planned.label]
+    unsettled = (clean_pred == part.labels).unsqueeze(1).repeat_interleave(len(bounds), 1)
+    began = time.perf_counter()
+    while bool(unsettled.any()):
+        image, level = eps_order.upcoming(unsettled, job.order)
+        for stage in planned.stages or [planned]:
+            started = time.perf_counter()
+            standing = ~total.broken[image, level]
+            rows, at = image[standing], level[standing]
+            found = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()])
+            total.write(rows, at, found)
+            if stage is not planned:
+                sheets[stage.label].take(image, level, total, level)
+                sheets[stage.label].count(rows, at, found.tally)
+                seconds[stage.label] += time.perf_counter() - started
+        unsettled[image, level] = False
+        settle(job.order, unsettled, list(sheets.values()), total, image, level)
+    seconds[planned.label] = time.perf_counter() - began
+    return _outcome(chunk, part, bounds, sheets, seconds)
+
+
+def _outcome(
+    chunk: Chunk, part: ImageSet, bounds: list[float | None], sheets: dict[str, Sheet], seconds: dict[str, float]
+) -> Outcome:
+    norm, every = chunk.planned.norm, list(sheets.values())
+    verdicts = [row for label, sheet in sheets.items() for row in sheet.verdicts(part.indices, label, norm, bounds)]
+    if every[0].x_adv is None:
+        return Outcome(chunk, verdicts, seconds)
+    x_adv = torch.cat([sheet.x_adv.flatten(0, 1) for sheet in every if sheet.x_adv is not None])
+    x = part.images.repeat_interleave(len(bounds), 0).repeat(len(every), 1, 1, 1)
+    return Outcome(chunk, verdicts, seconds, x, x_adv)
+
+
+def _attacked(
+    job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, bounds: list[float | None]
+) -> Found:
+    """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
+
+    In fewer images at once where memory runs out. What the judge denies of a search on another form of the model is
+    searched again on the model itself.
+    """
+    eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
+
+    def attempt(places: Tensor, model: Any) -> Found:
+        some, bound = rows[places], None if eps is None else eps[places].to(job.device)
+        x, y = part.images[some].to(job.device), part.labels[some].to(job.device)
+        # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
+        keys = rng.keys(job.seed, part.indices[some].to(job.device), planned.name)
+        with passes.counted(len(some), job.device) as tally:
+            x_adv = _proposed(planned, model, x, y, Budget(planned.norm, bound), keys)
+        judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound)
+        return Found(x_adv, judged, tally)
+
+    def search(places: Tensor) -> Found:
+        # Finds of a minimal attack lie at the boundary, which another form of the model has elsewhere.
+        if job.search is None or eps is None:
+            return attempt(places, job.model)
+        found = attempt(places, job.search)
+        stands = found.judged.lawful & (found.judged.adv_pred != part.labels[rows[places]].to(job.device))
+        denied = ((found.judged.size > 0) & ~stands).nonzero().squeeze(1)
+        return found.again(denied, attempt(places[denied.cpu()], job.model)) if len(denied) else found
+
+    return batching.halving(search, torch.arange(len(rows)), joined)
+
+
+def _place(attack: Any, fault: Exception) -> str:
+    """Where in the attack's own file it happened, as " (blur.py, line 31)"; empty where that cannot be told."""
+    code = getattr(type(attack).__call__, "__code__", None)
+    frames = [
+        frame for frame in traceback.extract_tb(fault.__traceback__) if code and frame.filename == code.co_filename
+    ]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    try:
+        x_adv = planned.attack(model, x, y, budget, keys)
+    except Exception as fault:
+        if isinstance(fault, UserError) or passes.out_of_memory(fault):
+            raise
+        what = f"{type(fault).__name__}: {one_line(fault)}{_place(planned.attack, fault)}"
+        raise UserError(f"attack {planned.label!r} failed with {what}: mend the attack or its fields") from fault
+    if not isinstance(x_adv, Tensor):
+        raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: mend the attack")
+    if x_adv.shape != x.shape:
+        shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
+        raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
+    return x_adv.detach().to(x)

@@ -1,1 +1,0 @@
-"""Figures: views of runs as PNG."""

@@ -1,0 +1,202 @@
+"""Trained models by name: the TOML registry, where weights lie, hashes before loading."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bench.core.download import fetch
+from bench.core.files import cache_dir, one_line, sha256_of, shipped
+from bench.core.registry import suggestion
+from bench.core.specs import parse_eps
+from bench.core.types import NORMS, Checkpoint, ThreatModel, UserError
+from bench.models.factory import build, is_factory
+from bench.models.weights import fit, read_tensors, renamed, state_sha256
+
+__all__ = ["Loaded", "built_in", "find_weights", "load", "read", "registry", "state_sha256"]
+
+_FILE = "checkpoints.toml"
+_TABLES = ("args", "trained_with", "rename", "published")
+_KEYS = sorted({field.name for field in fields(Checkpoint)} - {"name", "home"})
+_HOW = "see the built-in checkpoints.toml for examples"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be attacked: in eval mode, on the CPU, with what it was made from.
+
+    `sha256` is that of the weights file, or of the model's tensors where it came from a factory.
+    """
+
+    model: nn.Module
+    checkpoint: Checkpoint
+    sha256: str
+
+
+def built_in() -> Path:
+    """The registry that comes with the program: inside an installed copy, or at the top of a checkout."""
+    return shipped(_FILE)
+
+
+def registry() -> dict[str, Checkpoint]:
+    """All known models by name: the built-in ones, then those of `checkpoints.toml` in the working directory.
+
+    Raises:
+        UserError: a file has a fault (see `read`).
+    """
+    first, second = built_in(), Path.cwd() / _FILE
+    known = read(first) if first.is_file() else {}
+    if second.is_file() and not (first.is_file() and first.samefile(second)):
+        known |= read(second)
+    return known
+
+
+def read(path: Path) -> dict[str, Checkpoint]:
+    """Read the stanzas of a `checkpoints.toml`, one `[name]` a model.
+
+    Raises:
+        UserError: the file is not TOML, or a stanza has an unknown key, a wrong type, no arch, or a bad name or eps.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise UserError(f"{path} cannot be read ({one_line(fault)}): check the path") from fault
+    except ValueError as fault:
+        raise UserError(f"{path} is not TOML ({one_line(fault)}): correct that line") from fault
+    return {name: _stanza(path, name, entry) for name, entry in content.items()}
+
+
+def _stanza(path: Path, name: str, entry: Any) -> Checkpoint:
+    where = f"{path}: model {name!r}"
+    if not isinstance(entry, dict):
+        raise UserError(f"{where} is not a table: write [{name}] above its keys")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise UserError(f"{where}: a name is letters, digits and . _ + -: choose another")
+    for key, value in entry.items():
+        if key not in _KEYS:
+            raise UserError(f"{where}: unknown key {key!r}: {suggestion(key, _KEYS)}")
+        if key != "trained_for" and not isinstance(value, dict if key in _TABLES else str):
+            raise UserError(f"{where}: {key} must be a {'table' if key in _TABLES else 'string'}: {_HOW}")
+    if not entry.get("arch"):
+        raise UserError(f"{where} has no arch: name an architecture (bench list models) or a file.py:factory")
+    sha256 = entry.get("sha256", "").lower()
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise UserError(f"{where}: sha256 is not 64 hexadecimal digits: run sha256sum on the weights")
+    values = {**entry, "sha256": sha256, "trained_for": _threat_model(where, entry.get("trained_for"))}
+    return Checkpoint(name=name, home=path.parent.resolve(), **values)
+
+
+def _threat_model(where: str, entry: Any) -> ThreatModel | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or not {"norm"} <= set(entry) <= {"norm", "eps"} or entry["norm"] not in NORMS:
+        raise UserError(f'{where}: trained_for is not a norm and an eps: write {{ norm = "linf", eps = "8/255" }}')
+    eps = entry.get("eps")
+    if eps is None:
+        return ThreatModel(entry["norm"], None)
+    if isinstance(eps, bool) or not isinstance(eps, int | float | str):
+        raise UserError(f'{where}: eps {eps!r} is not a number: write one such as "8/255" or 0.3')
+    try:
+        return ThreatModel(entry["norm"], parse_eps(str(eps)), str(eps))
+    except UserError as fault:
+        raise UserError(f"{where}: {fault}") from fault
+
+
+def load(spec: str) -> Loaded:
+    """Load a model: a name of the registry, `path/to/file.py:factory`, or `package.module:factory`.
+
+    A registered model's weights are hashed before any reader sees them, and read without running code. Building a model
+    with random weights draws from torch's global generator; a factory's model is loaded as the factory left it.
+
+    Raises:
+        UserError: no such model, weights that are absent, altered, damaged, hostile or do not fit, or a bad factory.
+    """
+    if is_factory(spec):
+        checkpoint = Checkpoint(name=spec, arch=spec, home=Path.cwd())
+    else:
+        known = registry()
+        if spec not in known:
+            remedy = "add a factory, as in file.py:make" if spec.endswith(".py") else suggestion(spec, sorted(known))
+            raise UserError(f"unknown model {spec!r}: {remedy}")
+        checkpoint = known[spec]
+    try:
+        return load_checkpoint(checkpoint)
+    except UserError as fault:
+        raise UserError(f"model {spec!r}: {fault}") from fault
+
+
+def load_checkpoint(checkpoint: Checkpoint) -> Loaded:
+    """Load the model that a stanza describes.
+
+    Raises:
+        UserError: see `load`.
+    """
+    if not checkpoint.weights:
+        if not is_factory(checkpoint.arch):
+            raise UserError(f"{checkpoint.arch} without weights is untrained: give weights in the stanza")
+        model = build(checkpoint.arch, checkpoint.args, checkpoint.home).eval()
+        return Loaded(model, checkpoint, state_sha256(model))
+    path = find_weights(checkpoint)
+    sha256 = sha256_of(path)
+    if checkpoint.sha256 and sha256 != checkpoint.sha256:
+        remedy = "restore the file, or correct sha256 if you trust it"
+        raise UserError(f"{path} has sha256 {sha256[:12]}..., not {checkpoint.sha256[:12]}...: {remedy}")
+    tensors = renamed(read_tensors(path), checkpoint.rename)
+    model = build(checkpoint.arch, checkpoint.args, checkpoint.home)
+    fit(model, tensors)
+    return Loaded(model.eval(), replace(checkpoint, sha256=sha256), sha256)
+
+
+def find_weights(checkpoint: Checkpoint) -> Path:
+    """Where a stanza's weights lie; a URL is fetched to the cache first.
+
+    A relative path is looked for beside the stanza's file, in the directories of `$BENCH_MODELS`, and in the cache.
+    `package:NAME/path` is a file of an installed package, which is not imported.
+
+    Raises:
+        UserError: they are nowhere, or cannot be fetched.
+    """
+    weights, cache = checkpoint.weights, cache_dir() / "models"
+    if "://" in weights:
+        return _fetched(checkpoint, cache)
+    if weights.startswith("package:"):
+        return _in_package(weights.removeprefix("package:"))
+    path = Path(weights).expanduser()
+    more = [Path(place).expanduser() for place in os.environ.get("BENCH_MODELS", "").split(os.pathsep) if place]
+    places = [checkpoint.home, *more, cache]
+    for place in places:
+        if (place / path).is_file():
+            return place / path
+    looked = ", ".join(dict.fromkeys(str((place / path).parent) for place in places))
+    source = f" (from {checkpoint.source})" if checkpoint.source else ""
+    remedy = f"place it in one of them{source}, or name its directory in $BENCH_MODELS"
+    raise UserError(f"weights {path.name} not found in {looked}: {remedy}")
+
+
+def _fetched(checkpoint: Checkpoint, cache: Path) -> Path:
+    if not checkpoint.sha256:
+        raise UserError(f"weights from {checkpoint.weights} have no sha256 to check: add it to the stanza")
+    name = checkpoint.weights.partition("?")[0].rpartition("/")[2]
+    path = cache / f"{checkpoint.sha256[:12]}-{name}"
+    if not path.is_file() or sha256_of(path) != checkpoint.sha256:
+        fetch(checkpoint.weights, path, checkpoint.sha256)
+    return path
+
+
+def _in_package(inside: str) -> Path:
+    package, _, file = inside.partition("/")
+    spec = find_spec(package) if package.isidentifier() else None
+    places = spec.submodule_search_locations if spec else None
+    if not places:
+        raise UserError(f"the weights come with the package {package!r}, which is not installed: pip install {package}")
+    path = next((Path(place) / file for place in places if (Path(place) / file).is_file()), None)
+    if path is None:
+        raise UserError(f"package {package!r} holds no file {file}: correct weights, or install another version")
+    return path

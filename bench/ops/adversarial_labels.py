@@ -1,0 +1,89 @@
+"""Adversarial labels: a share of the true class given to the others, those that the model believes least first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.core.registry import suggestion
+from bench.core.types import UserError
+from bench.ops import losses
+
+Solution = Literal["main", "sup", "one_hot"]
+_FLOOR = 1e-8
+_TINY = 1e-12
+
+
+def class_losses(logits: Tensor) -> Tensor:
+    """What each class would cost, v = -log(p + 1e-8) (N, K): the slope of cross-entropy in the label's entries.
+
+    The floor, from the authors' code, keeps v below 18.5 however far a class falls behind.
+    """
+    return -(logits.softmax(1) + _FLOOR).log()
+
+
+def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy (N,) of logits (N, K) and labels (N, K) whose rows sum to 1."""
+    return -(labels * logits.log_softmax(1)).sum(1)
+
+
+def soft_ce(model: Any, x: Tensor, y: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of soft labels as an objective. Reference: labels (N, K)."""
+    logits = model(x)
+    return soft_cross_entropy(logits, labels), logits
+
+
+@dataclass(frozen=True)
+class LabelAdversary:
+    """The label y' near the one-hot y that the clean image's prediction fits least (Wang and Zhang 2019).
+
+    The wrong classes share eps_y in proportion to weights a, and eps_y is the largest with y'_c >= beta max y'_k
+    (supplement, eq. 3): y'_k = a_k / (sum a + beta max a), y'_c = 1 - eps_y. `main`, the main paper's solution
+    (supplement, eq. 7): a_k = v_k - v_MC + gamma, which leaves the most confusing class next to nothing; `sup` (eqs. 2
+    and 4): a_k = v_k; `one_hot` leaves y as it is. `top` shares among as many wrong classes of the largest v alone
+    (supplement, section 3: 9; v_MC is then the least of those, which the paper does not say); 0 means all.
+    """
+
+    solution: Solution = "main"
+    beta: float = 9.0
+    gamma: float = 0.01
+    top: int = 0
+
+    def __post_init__(self) -> None:
+        if self.solution not in get_args(Solution):
+            known = suggestion(str(self.solution), list(get_args(Solution)))
+            raise UserError(f"label solution {self.solution!r} is unknown: {known}")
+        if not 1 <= self.beta < torch.inf:
+            raise UserError(f"beta {self.beta} would put a wrong class before the true one: give at least 1")
+        if not 0 < self.gamma < torch.inf:
+            raise UserError(f"gamma {self.gamma} leaves nothing to share among equal classes: give more than 0")
+        if self.top < 0:
+            raise UserError(f"top {self.top} is no number of classes: give 0 for all, or more")
+
+    def weights(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The weights a (N, K) by which eps_y is shared: positive, and zero for classes that get none."""
+        v = class_losses(logits)
+        rows = losses.strongest_others(v, y, self.top or logits.shape[1])
+        chosen = v.gather(1, rows)
+        # Two classes, of which the wrong one is certain: its v rounds to 0, and 0 / 0 must be all of the share.
+        shares = chosen - chosen[:, -1:] + self.gamma if self.solution == "main" else chosen.clamp_min(_TINY)
+        return torch.zeros_like(v).scatter(1, rows, shares)
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Labels (N, K), each row summing to 1, from clean logits (N, K) and true classes (N,); no gradient.
+
+        Raises:
+            UserError: the model has a single class.
+        """
+        if logits.shape[1] < 2:
+            raise UserError("adversarial labels need a wrong class, and the model has one class: give it more")
+        if self.solution == "one_hot":
+            return F.one_hot(y, logits.shape[1]).to(logits.dtype)
+        weights = self.weights(logits.detach(), y)
+        kept = self.beta * weights.amax(1, keepdim=True)
+        labels = weights.scatter(1, y[:, None], kept)
+        return labels / labels.sum(1, keepdim=True)

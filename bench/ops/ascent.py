@@ -1,0 +1,133 @@
+"""Projected ascent on an objective: the engine of FGSM, BIM, MIM, PGD and every adaptive attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.types import Budget, Objective
+from bench.ops import active_set, norms, passes, rng
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How an ascent moves: `steps` steps of `step_size` (N,) in the budget's norm.
+
+    `momentum` accumulates l1-normalised gradients (Dong et al. 2018, eq. 6); 0 means plain steps. With `stop`, an image
+    leaves at its first misclassified iterate; without, every step is taken and the last iterate returned (training).
+    """
+
+    steps: int
+    step_size: Tensor
+    momentum: float = 0.0
+    stop: bool = True
+
+    @classmethod
+    def standard(cls, budget: Budget, steps: int, step_size: float | None = None, momentum: float = 0.0) -> Schedule:
+        """Equal steps of `step_size`; None means 2.5 eps / steps, by which any point of the ball can be reached.
+
+        Forty steps of eps / 30, foolbox's and adv_lib's default, end 4/3 eps from where they began, while the ball is
+        2 eps wide: they leave up to seven points more of robust models.
+        """
+        eps = budget.bound("a schedule of steps")
+        size = 2.5 * eps / max(steps, 1) if step_size is None else torch.full_like(eps, step_size)
+        return cls(steps, size.float(), momentum)
+
+    def keep(self, which: Tensor) -> Schedule:
+        """The schedule of some of the images."""
+        return replace(self, step_size=self.step_size[which])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One ascent among several: an objective with its references, each (N, ...), from a random or the clean start."""
+
+    objective: Objective
+    references: tuple[Tensor, ...] = ()
+    random_start: bool = True
+
+
+def ascend(
+    model: Any,
+    objective: Objective,
+    ball: norms.Ball,
+    y: Tensor,
+    z: Tensor,
+    schedule: Schedule,
+    references: Sequence[Tensor] = (),
+    rows: Tensor | None = None,
+    found: active_set.Found | None = None,
+) -> active_set.Found:
+    """Climb `objective` from `z` (N, C, H, W) inside the ball, one forward and one backward pass a step.
+
+    `references` are the objective's, each (N, ...). Records in `found` the first misclassified iterate of each image,
+    whenever it then leaves; `rows` (N,) are the places of these images in its batch. Without them they are the batch.
+    """
+    rows = active_set.everything(z) if rows is None else rows
+    found = active_set.Found(ball.x) if found is None else found
+    step_size = schedule.step_size
+    # Without momentum a mere column, which costs nothing to cut.
+    velocity = torch.zeros_like(z) if schedule.momentum else torch.zeros_like(step_size)
+    for step in range(schedule.steps):
+        _, logits, gradient = passes.ascent_direction(objective, model, z, y, *references, rows=rows)
+        fooled = active_set.wrong(logits, y)
+        if schedule.stop and active_set.maybe(fooled):
+            found.record(rows, z, fooled)
+            left = active_set.remaining(found.stands(rows), step)
+            if left is not None:
+                rows, z, y, gradient, velocity, step_size, *references = (
+                    tensor[left] for tensor in (rows, z, y, gradient, velocity, step_size, *references)
+                )
+                ball = ball.keep(left)
+                if not len(rows):
+                    return found
+        if schedule.momentum:
+            velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
+            gradient = velocity
+        z = ball.step(z, norms.steepest(gradient, ball.norm), step_size)
+        del gradient  # the next pass needs the memory
+    if not schedule.stop:
+        found.x_adv[rows] = z
+        return found
+    logits = passes.outputs(model, z, rows=rows)
+    found.record(rows, z, active_set.wrong(logits, y))
+    return found
+
+
+def first_success(
+    model: Any,
+    x: Tensor,
+    y: Tensor,
+    budget: Budget,
+    keys: Tensor,
+    schedule: Schedule,
+    attempts: Iterable[Attempt],
+) -> Tensor:
+    """Make attempts in turn, each on the images that the ones before left unbroken; return x_adv (N, C, H, W).
+
+    Restarts are the same attempt again: each draws its own start, by key and by its place in the list.
+    """
+    found = active_set.Found(x)
+    ball = norms.Ball.around(x, budget)
+    for turn, attempt in enumerate(attempts):
+        rows = found.missing
+        if not len(rows):
+            break
+        on = ball.keep(rows)
+        references = tuple(reference[rows] for reference in attempt.references)
+        ascend(
+            model,
+            attempt.objective,
+            on,
+            y[rows],
+            on.sample(rng.fold(keys[rows], turn)) if attempt.random_start else on.x,
+            schedule.keep(rows),
+            references,
+            rows,
+            found,
+        )
+    return found.x_adv

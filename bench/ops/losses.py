@@ -1,0 +1,129 @@
+"""Per-example objectives: what defenses train on and what adaptive attacks climb, one function for both.
+
+The first half works on logits and features; the second half are `Objective`s, `(model, x, y, *references) ->
+(values (N,), logits (N, K))` in one forward pass, written so that an attacker *climbs* the values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.core.types import UserError
+
+_TINY = 1e-12
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy (N,) of logits (N, K) and labels (N,)."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def best_other(logits: Tensor, y: Tensor) -> Tensor:
+    """The largest score (N,) among the classes other than y."""
+    return logits.scatter(1, y[:, None], -torch.inf).amax(1)
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Best wrong score minus true score (N,): positive where the prediction is wrong (Carlini and Wagner 2017)."""
+    return best_other(logits, y) - logits.gather(1, y[:, None]).squeeze(1)
+
+
+def strongest_others(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """The `count` highest classes (N, J) of logits (N, K) other than y (N,), in falling order, or all others."""
+    return logits.scatter(1, y[:, None], -torch.inf).topk(min(count, logits.shape[1] - 1), dim=1).indices
+
+
+def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
+    if logits.shape[1] < count:
+        fault = f"{name} needs at least {count} classes, and the model has {logits.shape[1]}"
+        raise UserError(f"{fault}: use an attack on cross-entropy or the margin")
+    return logits.topk(count, dim=1).values.unbind(1)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (N,), larger is worse for the model (Croce and Hein 2020, "An alternative loss").
+
+    The margin over the gap between the highest and the third highest logit: no shift or scale of the logits changes it.
+
+    Raises:
+        UserError: there are fewer than 3 classes.
+    """
+    first, _, third = _highest(logits, 3, "the DLR loss")
+    return margin(logits, y) / (first - third + _TINY)
+
+
+def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Difference of logits ratio (N,) toward target classes (N,) (Croce and Hein 2020, "An alternative loss").
+
+    Raises:
+        UserError: there are fewer than 4 classes.
+    """
+    first, _, third, fourth = _highest(logits, 4, "the targeted DLR loss")
+    rise = logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])
+    return rise.squeeze(1) / (first - (third + fourth) / 2 + _TINY)
+
+
+def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
+    """KL(softmax(clean) || softmax(other)) (N,), gradient through both (TRADES, Zhang et al. 2019, eq. 5)."""
+    return F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
+# Objectives over a whole model.
+
+
+def ce(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the true label."""
+    logits = model(x)
+    return cross_entropy(logits, y), logits
+
+
+def targeted_ce(model: Any, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the cross-entropy of a target class (N,)."""
+    logits = model(x)
+    return -cross_entropy(logits, target), logits
+
+
+def logit_margin(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Best wrong logit minus true logit."""
+    logits = model(x)
+    return margin(logits, y), logits
+
+
+@dataclass(frozen=True)
+class NormalisedCE:
+    """Cross-entropy after every row of logits is brought to mean 0 and standard deviation `scale`.
+
+    Undoes saturation: a model whose logits are huge has softmax gradients that underflow to exact zeros (MAT's SO term
+    grows the feature norm), and its argmax does not change under this rescaling.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,) and the model's own logits (N, K)."""
+        logits = model(x)
+        spread = logits.detach().std(1, correction=0, keepdim=True).clamp_min(_TINY)
+        return cross_entropy(logits * (self.scale / spread), y), logits
+
+
+@dataclass(frozen=True)
+class TradesObjective:
+    """CE + beta KL(clean || adversarial): the TRADES loss seen by its attacker. Reference: clean logits (N, K)."""
+
+    beta: float = 6.0
+
+    def __call__(self, model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,) and logits (N, K)."""
+        logits = model(x)
+        return cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
+
+
+def latent_target(model: Any, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
+    """Minus the distance of the features to target features (N, D)."""
+    z = model.features(x)
+    return -torch.linalg.vector_norm(z - z_target, dim=1), model.classify(z)

@@ -1,1 +1,0 @@
-"""Pages: a paper on trial, told from stored runs, one file a page."""

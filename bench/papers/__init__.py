@@ -1,0 +1,1 @@
+"""The papers on trial: printed numbers, and one folder a paper with its tables, figures and page."""

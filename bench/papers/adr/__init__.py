@@ -1,0 +1,1 @@
+"""ADR: its tables, figures and page."""

@@ -1,0 +1,1 @@
+"""Bilateral adversarial training: its tables and page."""

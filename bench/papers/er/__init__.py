@@ -1,0 +1,1 @@
+"""ER-Classifier and detectors: their tables, figures and page."""

@@ -1,0 +1,1 @@
+"""MAT: its tables, figures and page."""

@@ -1,0 +1,103 @@
+"""Papers' tables, figures and pages from stored runs: files to files."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.core import registry
+from bench.core.files import write_atomically
+from bench.core.specs import parse_eps
+from bench.core.types import UserError
+from bench.papers import published
+from bench.report import canvas, captions, curves, detection_table, measures, render, run_table
+from bench.store import detections
+from bench.store import runs as store
+from bench.store.runs import Run
+
+
+def load(places: Sequence[Path]) -> list[Run]:
+    """Every run at or below some places, in the order of their paths.
+
+    Raises:
+        UserError: there is none, or one is damaged or not finished.
+    """
+    kinds: dict[str, Callable[[Path], Run]] = {
+        "run.json": partial(store.load, finished=True),
+        detections.RECORD: detections.load,
+    }
+    found = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
+    if not found:
+        raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
+    return [kinds[path.name](path.parent) for path in found]
+
+
+def table(name: str, runs: Sequence[Run], out: Path) -> str:
+    """One paper's table as CSV, LaTeX and Markdown in `out`; what to print."""
+    make, numbers = registry.tables[name], published.load()
+    made = make(runs, numbers)
+    written, stem = _eps_as_written(runs, numbers), name.replace("/", "-")
+    about = captions.caption(inspect.getdoc(make) or name, made, written)
+    render.write(out, stem, made, about, written, captions.stated(made))
+    return f"{render.console(made.drop(columns=captions.stated(made)), written)}\n\n{out / stem}.csv"
+
+
+def figure(name: str, runs: Sequence[Run], out: Path) -> str:
+    """One paper's figure as PNG files in `out`; their paths, a line each."""
+    make, paths = registry.figures[name], []
+    for part, drawn in make(runs).items():
+        paths.append(out / f"{name.replace('/', '-')}-{part}.png")
+        canvas.save(drawn, paths[-1])
+    about = (inspect.getdoc(make) or "").partition("\n")[0]
+    return "\n".join(map(str, paths)) or f"{name}: the runs hold nothing to draw. {about}"
+
+
+def page(name: str, runs: Sequence[Run], out: Path) -> str:
+    """One paper's page as Markdown in `out`; where it is."""
+    path = out / f"{name}.md"
+    write_atomically(path, registry.pages[name](runs, published.load()))
+    return str(path)
+
+
+def everything(places: Sequence[Path], out: Path) -> str:
+    """Every table and curve of the runs in their own folders, and every paper's tables, figures and pages in `out`."""
+    runs = load(places)
+    for run in runs:
+        if detections.is_detection(run):
+            detection_table.write(run)
+            continue
+        run_table.write(run)
+        if run.record.get("eps_grid") and run.directory:
+            run_table.write_curve(run, run.directory)
+        if run.directory:
+            curves.write(run, run.directory / "curve.png")
+    for name in registry.tables:
+        table(name, runs, out / "tables")
+    for name in registry.figures:
+        figure(name, runs, out / "figures")
+    pages = [page(name, runs, out) for name in registry.pages]
+    return "\n".join([f"{len(runs)} runs, {out / 'tables'}, {out / 'figures'}", *pages])
+
+
+def names(kind: registry.Registry[Any], wanted: Sequence[str]) -> list[str]:
+    """The names asked for; "all" is every one there is.
+
+    Raises:
+        UserError: there is no such name.
+    """
+    found = [name for one in wanted for name in (list(kind) if one == "all" else [one])]
+    for name in found:
+        kind[name]
+    return found
+
+
+def _eps_as_written(runs: Sequence[Run], numbers: pd.DataFrame) -> dict[float, str]:
+    """Every eps of the runs and of the papers as it was written; the runs' own words count."""
+    texts = [setting.get("eps") for setting in numbers["params"] if isinstance(setting, dict)]
+    printed = {parse_eps(text): text for text in texts if isinstance(text, str)}
+    return printed | {eps: text for run in runs for eps, text in measures.budgets(run.record).items()}

@@ -1,0 +1,1 @@
+"""Views of stored runs: measures, tables, curves, signs; no torch."""

@@ -1,0 +1,225 @@
+"""Stored numbers against new ones, image by image.
+
+A baseline keeps what became of every image, not only how many were lost, so that a change is tested by McNemar's exact
+test: of the images whose outcome differs, chance would move as many up as down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import pandas as pd
+
+from bench.core.files import write_atomically
+from bench.core.types import UserError
+from bench.report import measures
+from bench.report.render import csv
+from bench.report.significance import mcnemar
+from bench.store import runs
+from bench.store.runs import Run
+
+COLUMNS = (
+    "model",
+    "data",
+    "split",
+    "n",
+    "seed",
+    "norm",
+    "eps",
+    "attack",
+    "weights_sha256",
+    "clean_accuracy",
+    "robust_accuracy",
+    "outcomes",
+)
+KEY = ("model", "data", "split", "seed", "norm", "eps", "attack")
+"""What names a row of a baseline."""
+
+Conclusion = Literal["holds", "fell", "rose", "clean fell", "clean rose", "not comparable"]
+
+_TEXT = dict.fromkeys(("model", "data", "split", "norm", "attack", "weights_sha256", "outcomes"), "str")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one row of the baseline.
+
+    `lost` images were robust (or, where the conclusion is about clean accuracy, right) and are no longer; `gained` is
+    the reverse; `p_value` is how likely chance alone moves so many one way.
+    """
+
+    model: str
+    attack: str
+    norm: str
+    eps: float | None
+    n: int
+    lost: int
+    gained: int
+    p_value: float
+    verdict: Conclusion
+    text: str
+    failed: bool
+
+
+def rows(run: Run) -> pd.DataFrame:
+    """The baseline rows (`COLUMNS`) of a run, its worst rows included; `outcomes` has a letter an image (`letters`).
+
+    Stages of an ensemble are left out: they cannot be run without it.
+    """
+    parts = runs.stages(run.record)
+    same = {name: run.record.get(name, "") for name in ("model", "data", "split", "seed", "weights_sha256")}
+    lines = []
+    for outcome in (one for one in measures.outcomes(run) if one.attack not in parts):
+        lines.append({**same, **outcome.numbers(), "outcomes": outcome.letters()})
+    return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"eps": "float64"})
+
+
+def write(path: Path, baseline: pd.DataFrame) -> None:
+    """Write a baseline file.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    write_atomically(path, csv(baseline[list(COLUMNS)]))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a baseline file.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(
+            path, dtype=_TEXT, keep_default_na=False, na_values={"eps": [""]}, float_precision="round_trip"
+        )
+    except FileNotFoundError:
+        raise UserError(f"baseline {path} not found: give another --baseline") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"baseline {path} cannot be read ({str(error).splitlines()[0]})") from None
+    if tuple(table.columns) != COLUMNS:
+        raise UserError(f"baseline {path} has other columns than {','.join(COLUMNS)}: write it again")
+    for place, (n, outcomes) in enumerate(zip(table["n"], table["outcomes"], strict=True)):
+        if len(outcomes) != n or set(outcomes) - set("rbw"):
+            raise UserError(f"baseline {path} line {place + 2}: outcomes is not {n} letters r, b or w: write it again")
+    if table.duplicated(list(KEY)).any():
+        raise UserError(f"baseline {path} has a row twice: each {', '.join(KEY)} may stand once")
+    return table.astype({"eps": "float64"})
+
+
+def compare(
+    baseline: pd.DataFrame, new: pd.DataFrame, allow_rise: bool = False, tolerance: int | None = None
+) -> list[Finding]:
+    """Compare each baseline row that was run again with its new numbers; rows that were not are the caller's concern.
+
+    A row fails if its net change is more than `tolerance` images, by default 1 % of them and at least one: on one
+    machine results repeat exactly, but another processor may round a few images over the edge. A rise fails too, unless
+    allowed, because a number that is suddenly better is more often a broken attack than a better model.
+    """
+    key = list(KEY)
+    pairs = baseline.merge(new, on=key, suffixes=("_old", "_new"), validate="one_to_one")
+    return [_finding(line, allow_rise, tolerance) for line in pairs.to_dict("records")]
+
+
+def missing(baseline: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The baseline rows that have no new numbers: they could not be run."""
+    key = list(KEY)
+    found = baseline[key].merge(new[key], on=key, how="left", indicator=True)["_merge"] == "both"
+    return baseline[~found.to_numpy()]
+
+
+def compare_runs(a: Run, b: Run) -> pd.DataFrame:
+    """Two runs image by image: per attack, norm and eps that both have, on the images that both have.
+
+    Columns: attack, norm, eps, n, both (robust in both), only_a, only_b, neither, p_value.
+
+    Raises:
+        UserError: the runs are on different images, or share no norm and eps.
+    """
+    for key in ("data", "split", "data_sha256"):
+        if a.record.get(key) != b.record.get(key):
+            raise UserError(f"the runs are on different images: {key} {a.record.get(key)!r} and {b.record.get(key)!r}")
+    others = {(one.attack, one.norm, one.eps): one.images for one in measures.outcomes(b)}
+    lines = []
+    for one in measures.outcomes(a):
+        other = others.get((one.attack, one.norm, one.eps))
+        if other is None:
+            continue
+        robust = [images["right"] & ~images["broken"] for images in (one.images, other)]
+        left, right = robust[0].align(robust[1], join="inner")
+        counts = [int(which.sum()) for which in (left & right, left & ~right, ~left & right, ~left & ~right)]
+        lines.append((one.attack, one.norm, one.eps, len(left), *counts, mcnemar(counts[1], counts[2])))
+    if not lines:
+        raise UserError("the runs share no norm and eps: nothing to compare")
+    columns = ["attack", "norm", "eps", "n", "both", "only_a", "only_b", "neither", "p_value"]
+    return pd.DataFrame(lines, columns=columns).astype({"eps": "float64"})
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 if everything holds, 1 if a row failed."""
+    return int(any(finding.failed for finding in findings))
+
+
+def junit(findings: Sequence[Finding]) -> str:
+    """The findings as JUnit XML, a test case each, for a CI server."""
+    failures = sum(finding.failed for finding in findings)
+    suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(findings)), failures=str(failures))
+    for finding in findings:
+        case = ElementTree.SubElement(suite, "testcase", classname=finding.model, name=_name(finding))
+        if finding.failed:
+            ElementTree.SubElement(case, "failure", message=finding.text, type=finding.verdict)
+        else:
+            ElementTree.SubElement(case, "system-out").text = finding.text
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _name(finding: Finding) -> str:
+    return f"{finding.attack} {finding.norm}" + ("" if finding.eps is None else f" eps={finding.eps:.6g}")
+
+
+def _moved(old: str, new: str, counts: str) -> tuple[int, int]:
+    """Images that were among the letters `counts` and are no longer, and the reverse."""
+    before, after = ([letter in counts for letter in outcomes] for outcomes in (old, new))
+    moves = [was - now for was, now in zip(before, after, strict=True)]
+    return moves.count(1), moves.count(-1)
+
+
+def _finding(line: Mapping[Any, Any], allow_rise: bool, tolerance: int | None) -> Finding:
+    old, new, n = line["outcomes_old"], line["outcomes_new"], int(line["n_old"])
+    eps = None if math.isnan(line["eps"]) else float(line["eps"])
+    row = line["model"], line["attack"], line["norm"], eps, n
+    where = f"{line['model']} {line['attack']} {line['norm']}" + ("" if eps is None else f" eps={eps:.6g}")
+    if len(old) != len(new):
+        text = f"{where}: {n} images in the baseline, {len(new)} now: not comparable"
+        return Finding(*row, 0, 0, 1.0, "not comparable", text, True)
+    allowed = max(1, n // 100) if tolerance is None else tolerance
+    clean, robust = _moved(old, new, "rb"), _moved(old, new, "r")
+    # Any fall before any rise, so that no rise can excuse it; clean before robust, which it is a cause of.
+    ranked: list[tuple[Conclusion, str, tuple[int, int], int]] = [
+        ("clean fell", "clean", clean, clean[0] - clean[1]),
+        ("fell", "robust", robust, robust[0] - robust[1]),
+        ("clean rose", "clean", clean, clean[1] - clean[0]),
+        ("rose", "robust", robust, robust[1] - robust[0]),
+    ]
+    holds: tuple[Conclusion, str, tuple[int, int], int] = ("holds", "robust", robust, 0)
+    verdict, what, (lost, gained), _ = next((one for one in ranked if one[3] > allowed), holds)
+    failed = verdict != "holds" and not (allow_rise and verdict in ("rose", "clean rose"))
+    p_value = mcnemar(lost, gained)
+    share = [sum(letter in ("rb" if what == "clean" else "r") for letter in outcomes) / n for outcomes in (old, new)]
+    text = (
+        f"{where}: {what} accuracy {_percent(share[0])} -> {_percent(share[1])} of {n} "
+        f"({lost} lost, {gained} gained; tolerance {allowed}; p = {p_value:.2g} by chance alone): {verdict}"
+    )
+    if line["weights_sha256_old"] != line["weights_sha256_new"]:
+        text += "; other weights than the baseline's"
+    return Finding(*row, lost, gained, p_value, verdict, text, failed)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}%"

@@ -1,0 +1,170 @@
+"""Everything stored about one model, whichever runs it lies in: what papers' tables and pages are written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from bench.report import measures
+from bench.store import probes
+from bench.store import runs as store
+from bench.store.runs import Run
+
+ENOUGH = 500
+"""How many images, if not all, an attack must have met to decide which images `worst` is over."""
+
+GRADIENT_FREE = ("square", "spsa", "hsj")
+AUTOATTACK = ("autoattack", "autoattack-custom", "autoattack:standard")
+
+Threat = tuple[str, float]
+"""A norm and an eps."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one attack of a run did at one eps: its entry in the run's record, and the outcome image by image."""
+
+    entry: Mapping[str, Any]
+    outcome: measures.Outcome
+    adaptive: bool
+
+    @property
+    def name(self) -> str:
+        """The registered name, without arguments."""
+        return str(self.entry.get("name", self.entry["spec"]))
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The attack's fields, as the record has them."""
+        return dict(self.entry.get("fields") or {})
+
+    @property
+    def n(self) -> int:
+        """How many images it met."""
+        return len(self.outcome.images)
+
+    @property
+    def is_pgd(self) -> bool:
+        """Whether it is PGD on cross-entropy without a target."""
+        return self.name == "pgd" and not self.fields.get("targeted")
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """The runs of one model: the same weights on the same images of a data set, sweeps last."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The record of the first run: what all of them say of the model and the data is the same."""
+        return self.runs[0].record
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.record.get("model", ""))
+
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every attack of every run at every eps; stages of ensembles are in their ensemble's."""
+        return tuple(one for run in self.runs for one in _judged(run))
+
+    @property
+    def threats(self) -> list[Threat]:
+        """Every norm and eps that a run other than a sweep asked for, in order."""
+        asked = [(str(run.record["norm"]), float(run.record["eps"])) for run in self.runs if _has_one_eps(run)]
+        return sorted(set(asked))
+
+    def is_own(self, threat: Threat) -> bool:
+        """Whether a threat is, within a twentieth, the one that the model's stanza names; so if it names none."""
+        own = self.record.get("trained_for")
+        return own is None or (own["norm"] == threat[0] and abs(threat[1] - own["eps"]) <= own["eps"] / 20)
+
+    def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda one: True) -> list[Judged]:
+        """The attacks that meet a description under a threat: those on the most images first."""
+        found = [one for one in self.judged if (one.outcome.norm, one.outcome.eps) == threat and wanted(one)]
+        return sorted(found, key=lambda one: -one.n)
+
+    def pgd(self, threat: Threat) -> Judged | None:
+        """PGD on cross-entropy, on the most images that a run had; with its default fields before others."""
+        found = self.under(threat, lambda one: one.is_pgd)
+        return min(found, key=lambda one: (-one.n, one.outcome.attack != "pgd"), default=None)
+
+    def adaptive(self, threat: Threat) -> measures.Outcome | None:
+        """The worst of the adaptive attacks."""
+        return worst(self.under(threat, lambda one: one.adaptive))
+
+    def worst(self, threat: Threat) -> measures.Outcome | None:
+        """The worst of all attacks."""
+        return worst(self.under(threat))
+
+    def minimal(self, name: str, norm: str, **wanted: Any) -> Judged | None:
+        """A minimal attack by its registered name, norm and some of its fields, on the most images that a run had."""
+        found = [one for one in self.judged if one.name == name and one.outcome.norm == norm]
+        found = [one for one in found if wanted.items() <= one.fields.items()]
+        return max(found, key=lambda one: one.n, default=None)
+
+    def probing(self, name: str) -> tuple[Run, pd.DataFrame] | None:
+        """The first of the runs that a probe looked into, with what it found."""
+        return next(((run, found) for run in self.runs if (found := probes.read(run, name)) is not None), None)
+
+    def probe(self, name: str) -> pd.DataFrame | None:
+        """What a probe found in the first of the runs that has it."""
+        found = self.probing(name)
+        return found[1] if found else None
+
+    def attack_named(self, spec: str) -> str:
+        """The registered name of an attack as rows write it."""
+        entries = [entry for run in self.runs for entry in run.record.get("attacks", ())]
+        return next((str(entry.get("name", spec)) for entry in entries if entry["spec"] == spec), spec)
+
+
+def dossiers(runs: Iterable[Run]) -> list[Dossier]:
+    """Runs by model and data, in the order of their names."""
+    keys = ("data", "model", "weights_sha256", "split", "data_sha256")
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (not _has_one_eps(run), str(run.directory or ""))):
+        groups.setdefault(tuple(str(run.record.get(key, "")) for key in keys), []).append(run)
+    return [Dossier(tuple(groups[key])) for key in sorted(groups)]
+
+
+def worst(attacks: Sequence[Judged]) -> measures.Outcome | None:
+    """The per-image minimum over attacks of one norm and eps; None without any.
+
+    It is over the images that all attacks on at least `ENOUGH` images, or on as many as any, have met. An attack on
+    fewer is too slow to decide that, and counts where it was run: it can only lower the accuracy.
+    """
+    if not attacks:
+        return None
+    most = max(one.n for one in attacks)
+    whole = [one.outcome for one in attacks if one.n >= min(ENOUGH, most)]
+    result = measures.worst(whole)
+    images = result.images.copy()
+    for one in attacks:
+        if one.n < min(ENOUGH, most):
+            images["broken"] |= one.outcome.images["broken"].reindex(images.index, fill_value=False)
+    return replace(result, images=images)
+
+
+def robust(outcome: measures.Outcome) -> pd.Series[Any]:
+    """Whether each image, by its index, is right and not broken."""
+    return outcome.images["right"] & ~outcome.images["broken"]
+
+
+def _has_one_eps(run: Run) -> bool:
+    return run.record.get("eps") is not None
+
+
+def _judged(run: Run) -> list[Judged]:
+    entries = {entry["spec"]: entry for entry in run.record.get("attacks", ())}
+    parts, adaptive = set(store.stages(run.record)), set(run.record.get("adaptive", ()))
+    return [
+        Judged(entries.get(one.attack, {"spec": one.attack}), one, one.attack in adaptive)
+        for one in measures.outcomes(run)
+        if one.attack != measures.WORST and one.attack not in parts
+    ]

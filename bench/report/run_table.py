@@ -1,0 +1,106 @@
+"""The main table of a run: `table.csv` and `table.tex`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report import measures, render
+from bench.store.runs import Run
+
+_STATED = ("model", "data")
+_ORDERS = {
+    "exact": " An image broken at a smaller ε counts as broken at every larger one.",
+    "bisect": " ε was bisected image by image, which assumes that a larger ε never saves an image.",
+    "independent": " Every ε was run by itself.",
+}
+_CURVE = measures.SUMMARY[: measures.SUMMARY.index("ci_high") + 1]
+
+
+def protocol(run: Run) -> str:
+    """What was measured, in one line: model, data, number of images, threat model and seed."""
+    record = run.record
+    images = record.get("indices")
+    count = len(images) if images is not None else run.verdicts["index"].nunique()
+    asked = measures.budgets(record)
+    if len(asked) > 1:
+        low, *_, high = asked.values()
+        budget = f"ε from {low} to {high}"
+    else:
+        budget = f"ε = {next(iter(asked.values()))}" if asked else "smallest perturbations"
+    split = f" ({record['split']})" if record.get("split") else ""
+    parts = [
+        f"model {record.get('model', '')}",
+        f"data {record.get('data', '')}{split}",
+        f"n = {count}",
+        f"{record.get('norm', '')} {budget}",
+        f"seed {record.get('seed', '')}",
+    ]
+    return ", ".join(parts)
+
+
+def caption(run: Run) -> str:
+    """The protocol of a run, and how to read its table."""
+    lost = measures.flagged(run)
+    counted = "1 row" if lost == 1 else f"{lost} rows"
+    warning = f" {counted} met NaN or infinity: no evidence of robustness." if lost else ""
+    unfinished = "" if run.record.get("finished", True) else " The run is not finished."
+    stated = protocol(run)
+    return (
+        f"{stated[:1].upper()}{stated[1:]}. Accuracies and success rates in percent, with Wilson 95% limits on robust "
+        "accuracy; sizes on [0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the "
+        "norm, image by image."
+        f"{_ORDERS.get(run.record.get('eps_order') or '', '')}{warning}{unfinished}"
+    )
+
+
+def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
+    """Write `table.csv` and `table.tex` into the run's directory, or another, and return the table.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    place = directory or run.directory
+    if place is None:
+        raise ValueError("a run in memory has no directory: give one")
+    table = measures.summary(run)
+    render.write(place, "table", table, caption(run), measures.budgets(run.record), _STATED)
+    return table
+
+
+def write_curve(run: Run, directory: Path) -> pd.DataFrame:
+    """Write a sweep's `curve.csv` and `curve.tex`: accuracies at each eps, without sizes and costs.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    table = measures.summary(run)[list(_CURVE)]
+    render.write(directory, "curve", table, caption(run), measures.budgets(run.record), _STATED)
+    return table
+
+
+def latex(run: Run) -> str:
+    """The run's table as `table.tex` holds it."""
+    table = measures.summary(run).drop(columns=list(_STATED))
+    return render.latex(table, caption(run), measures.budgets(run.record))
+
+
+def console(run: Run) -> str:
+    """The run's table for a terminal, under one line that states the protocol."""
+    table = render.console(measures.summary(run), measures.budgets(run.record))
+    return f"{protocol(run)}\n\n{table}"
+
+
+def sweep_console(run: Run) -> str:
+    """A sweep for a terminal: a line an eps, a column of robust accuracy an attack, under the protocol.
+
+    The worst of a single attack is that attack, and is left out.
+    """
+    written = measures.budgets(run.record)
+    here = measures.summary(run).dropna(subset="eps")
+    wide = here.pivot(index="eps", columns="attack", values="robust_accuracy")
+    attacks = list(dict.fromkeys(here["attack"]))
+    shown = wide[attacks[:1] if len(attacks) == 2 else attacks]
+    wide = shown.rename(columns=lambda attack: f"{attack} robust_accuracy")
+    return f"{protocol(run)}\n\n{render.console(wide.reset_index(), written)}"

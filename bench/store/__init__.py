@@ -1,0 +1,1 @@
+"""Runs as plain files; no torch."""

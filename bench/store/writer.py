@@ -1,0 +1,224 @@
+"""Writing a run while it goes on, and going on with one that was stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.core import files
+from bench.core.types import UserError, Verdict
+from bench.store import images as adversarial
+from bench.store import runs
+
+MUST_MATCH = (
+    "model",
+    "weights_sha256",
+    "data",
+    "split",
+    "data_sha256",
+    "indices",
+    "attacks",
+    "norm",
+    "eps",
+    "eps_written",
+    "eps_grid",
+    "eps_order",
+    "seed",
+    "device",
+    "dtype",
+    "search_dtype",
+    "batch_size",
+    "save_adversarial",
+)
+"""The keys of a record that decide its rows: a run is only resumed with the same values."""
+
+_SAVE_EVERY = 10.0
+
+
+class Writer:
+    """Appends verdicts to a run's directory; `create` or `resume` makes one."""
+
+    def __init__(self, directory: Path, record: dict[str, Any], rows: list[list[str]]) -> None:
+        self.directory = directory
+        self.record = record
+        self._path = directory / "verdicts.csv"
+        self._done = {_trial(row) for row in rows}
+        self._opened = self._saved = time.monotonic()
+        self._spent = float(record["seconds"])
+        with files.explained(self._path):
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._length = os.fstat(self._file).st_size
+
+    @classmethod
+    def create(cls, directory: Path | str, record: Mapping[str, Any]) -> Self:
+        """Start a run in a folder that holds none.
+
+        Raises:
+            UserError: the folder holds a run, or cannot be written.
+        """
+        home = Path(directory)
+        if _occupied(home):
+            raise UserError(f"{home} holds another run: choose another --out or continue it with --resume")
+        costs = {"seconds": 0.0, "attack_seconds": {}, "forwards": 0, "backwards": 0, "finished": False}
+        full = {"schema_version": runs.SCHEMA_VERSION} | _as_json(record) | costs
+        files.write_atomically(home / "run.json", runs.dump(full))
+        files.write_atomically(home / "verdicts.csv", runs.HEADER)
+        return cls(home, full, [])
+
+    @classmethod
+    def resume(cls, directory: Path | str, record: Mapping[str, Any]) -> Self:
+        """Go on with the run in a folder, or start it there if there is none yet.
+
+        A torn last line is dropped. The recorded recipe stays; this session is added to its `resumed` list.
+
+        Raises:
+            UserError: the recipes differ (the text names the first key that does), or a file is damaged.
+        """
+        home = Path(directory)
+        if not _occupied(home):
+            return cls.create(home, record)
+        if (home / "verdicts.csv.gz").exists():
+            raise UserError(f"{home} is an archived run: gunzip its verdicts.csv.gz before --resume")
+        old, new = runs.read_record(home), _as_json(record)
+        for key in MUST_MATCH:
+            if old.get(key) != new.get(key):
+                raise UserError(f"{home} was made with {_difference(key, old, new)}: choose another --out")
+        session = {key: new[key] for key in ("command", "start", "versions", "commit", "dirty") if key in new}
+        old |= {"resumed": [*old.get("resumed", []), session], "finished": False}
+        return cls(home, old, _mend(home / "verdicts.csv"))
+
+    def append(
+        self,
+        rows: Sequence[Verdict],
+        seconds: Mapping[str, float] | None = None,
+        images: adversarial.Images | None = None,
+    ) -> None:
+        """Add rows, the seconds that each attack took for them, and if wanted their images.
+
+        Raises:
+            UserError: the disk is full or the place cannot be written; what was there before stays whole.
+        """
+        if images is not None:
+            adversarial.add(self.directory, rows, images)
+        data = runs.lines(rows).encode()
+        with files.explained(self._path):
+            try:
+                _write_all(self._file, data)
+                os.fsync(self._file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file, self._length)
+                raise
+        self._length += len(data)
+        self._done |= {runs.trial(row.attack, row.norm, row.eps, row.index) for row in rows}
+        for attack, spent in (seconds or {}).items():
+            self.record["attack_seconds"][attack] = self.record["attack_seconds"].get(attack, 0.0) + spent
+        if time.monotonic() - self._saved > _SAVE_EVERY:
+            self._save()
+
+    def done(self) -> set[runs.Trial]:
+        """The trials that have their row (see `store.trial`)."""
+        return self._done
+
+    def finish(self) -> runs.Run:
+        """Close the run: rows in the order of the recipe, whoever made them when; costs summed. Return it as stored."""
+        self.close()
+        _sort(self._path, self.record)
+        adversarial.merge(self.directory)
+        made = runs.Run(runs.load(self.directory).verdicts, self.record, self.directory)
+        self.record |= runs.costs(made.verdicts, self.record) | {"finished": not runs.missing(made)}
+        self._save()
+        return made
+
+    def close(self) -> None:
+        """Let go of the files, keeping what the run cost so far."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            self._save()
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        self.record["seconds"] = self._spent + self._saved - self._opened
+        files.write_atomically(self.directory / "run.json", runs.dump(self.record))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            # On a full disk this fails too: the first error is the one to tell.
+            with suppress(UserError):
+                self.close()
+
+
+def _occupied(home: Path) -> bool:
+    return any((home / name).exists() for name in ("run.json", "verdicts.csv", "verdicts.csv.gz"))
+
+
+def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(record)))
+
+
+def _difference(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    shown = [json.dumps(side.get(key)) for side in (old, new)]
+    if max(map(len, shown)) > 80:
+        return f"other {key}" if key.endswith("s") else f"another {key}"
+    return f"{key} {shown[0]}, not {shown[1]}"
+
+
+def _trial(row: list[str]) -> runs.Trial:
+    cells = dict(zip(runs.COLUMNS, row, strict=True))
+    return cells["attack"], cells["norm"], cells["eps"], int(cells["index"])
+
+
+def _mend(path: Path) -> list[list[str]]:
+    """Cut a torn last line off, and return the rows that are left."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = runs.whole_lines(content)
+    if not whole:
+        files.write_atomically(path, runs.HEADER)
+        return []
+    if whole != content:
+        with files.explained(path):
+            os.truncate(path, len(whole))
+    runs.parse(whole.decode(), str(path))
+    return list(csv.reader(whole.decode().splitlines()))[1:]
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _sort(path: Path, record: Mapping[str, Any]) -> None:
+    attacks = {label: place for place, label in enumerate(runs.labels(record))}
+    images = {index: place for place, index in enumerate(record.get("indices", ()))}
+    content = path.read_text(encoding="utf-8")
+    header, *lines = content.splitlines(keepends=True)
+
+    def place(line: str) -> tuple[float, str, str, float, float, int]:
+        attack, norm, eps, index = _trial(next(csv.reader([line])))
+        return (
+            attacks.get(attack, len(attacks)),
+            attack,
+            norm,
+            float(eps or -1),
+            images.get(index, len(images)),
+            index,
+        )
+
+    ordered = header + "".join(sorted(lines, key=place))
+    if ordered != content:
+        files.write_atomically(path, ordered)

@@ -1,1 +1,0 @@
-"""Tables: views of runs, one file a table. `render` writes them all."""

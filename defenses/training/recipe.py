@@ -1,0 +1,155 @@
+"""A recipe: everything that decides a training, read from TOML into frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.core.registry import defenses
+from bench.core.specs import parse_eps
+from bench.core.types import Norm, ThreatModel
+from defenses.defense import Defense
+from defenses.training.parsing import build, fault, raw_recipe
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """[model]: an architecture of `bench.core.registry.architectures` and its arguments."""
+
+    arch: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """[data]: the training split, its augmentation, and how much of it is held out.
+
+    `held_out` training images are never trained on; the periodic evaluation uses them, never the test split. `limit`
+    takes only the first images. Crops are cut from images padded by `crop_padding` with `crop_fill`.
+    """
+
+    name: str
+    held_out: int = 0
+    limit: int | None = None
+    crop_padding: int = 0
+    crop_fill: float = 0.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class TrainPart:
+    """[train]: the optimiser, its schedule in epochs, and what is kept.
+
+    `decay_on` kernels leaves biases and normalisation out of weight decay. `warmup` epochs rise linearly from zero.
+    `keep` best takes the epoch with the best held-out PGD accuracy (clean accuracy for a defense without a threat
+    model). `store` is the precision of the written weights. `mixed_precision` computes in bfloat16: auto on CUDA only.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay_on: Literal["all", "kernels"] = "all"
+    schedule: Literal["constant", "milestones", "cosine"] = "constant"
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+    warmup: float = 0.0
+    seed: int = 0
+    keep: Literal["best", "last"] = "last"
+    store: Literal["float32", "float16"] = "float32"
+    mixed_precision: Literal["auto", "on", "off"] = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """[evaluation]: PGD on the held-out images every `every` epochs; without `eps`, the defense's threat model."""
+
+    every: int = 5
+    norm: Norm = "linf"
+    eps: str | None = None
+    steps: int = 20
+    step_size: str | None = None
+
+
+@dataclass(frozen=True)
+class PaperPart:
+    """[paper]: where the settings come from, what is ours, and the numbers to expect (percent)."""
+
+    source: str
+    expect: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe; `path` says where it was read, `settings` what `--set` changed."""
+
+    name: str
+    model: ModelPart
+    data: DataPart
+    defense_name: str
+    defense: Defense
+    train: TrainPart
+    evaluation: EvaluationPart
+    paper: PaperPart
+    path: str = ""
+    settings: tuple[str, ...] = ()
+
+    def threat(self) -> ThreatModel | None:
+        """The threat model of the periodic evaluation, or None for clean accuracy alone."""
+        if self.evaluation.eps is None:
+            return self.defense.threat()
+        return ThreatModel(self.evaluation.norm, parse_eps(self.evaluation.eps), self.evaluation.eps)
+
+
+def _check(recipe: Recipe) -> None:
+    bounds: list[tuple[str, float, bool]] = [
+        ("train.epochs", recipe.train.epochs, recipe.train.epochs >= 1),
+        ("train.batch_size", recipe.train.batch_size, recipe.train.batch_size >= 1),
+        ("train.lr", recipe.train.lr, recipe.train.lr > 0),
+        ("train.warmup", recipe.train.warmup, 0 <= recipe.train.warmup < recipe.train.epochs),
+        ("train.weight_decay", recipe.train.weight_decay, recipe.train.weight_decay >= 0),
+        ("data.held_out", recipe.data.held_out, recipe.data.held_out >= 0),
+        ("data.crop_padding", recipe.data.crop_padding, recipe.data.crop_padding >= 0),
+        ("evaluation.every", recipe.evaluation.every, recipe.evaluation.every >= 1),
+        ("evaluation.steps", recipe.evaluation.steps, recipe.evaluation.steps >= 0),
+    ]
+    for where, value, holds in bounds:
+        if not holds:
+            raise fault(where, f"is {value}, out of range", "correct it in the recipe")
+    if recipe.train.keep == "best" and not recipe.data.held_out:
+        raise fault("train.keep", "is best without held-out images", "set data.held_out, or keep = last")
+
+
+def load(named: str, settings: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe by its path or by the name of a built-in one, with `key=value` settings on top.
+
+    Raises:
+        UserError: no such recipe, an unknown key (its neighbours are suggested), or a value of the wrong kind.
+    """
+    table, path = raw_recipe(named, settings)
+    chosen = dict(table.pop("defense", {}))
+    defense_name = chosen.pop("name", None)
+    if not isinstance(defense_name, str):
+        raise fault("defense.name", "is missing", "name one (python -m defenses list)")
+    parts: dict[str, tuple[type, Any]] = {
+        "model": (ModelPart, table.pop("model", {})),
+        "data": (DataPart, table.pop("data", {})),
+        "train": (TrainPart, table.pop("train", {})),
+        "evaluation": (EvaluationPart, table.pop("evaluation", {})),
+        "paper": (PaperPart, table.pop("paper", {})),
+    }
+    name = table.pop("name")
+    if table:
+        build(Recipe, table, "")  # refuses the first key left over
+    built: dict[str, Any] = {key: build(part, content, key) for key, (part, content) in parts.items()}
+    defense = build(defenses[defense_name], chosen, "defense")
+    recipe = Recipe(name, **built, defense_name=defense_name, defense=defense, path=path, settings=settings)
+    _check(recipe)
+    if recipe.evaluation.step_size is not None:
+        parse_eps(recipe.evaluation.step_size)
+    recipe.threat()
+    return recipe

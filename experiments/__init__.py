@@ -1,0 +1,1 @@
+"""Searches behind choices that recipes and results state."""
