@@ -24,7 +24,8 @@ from bench.evaluation import schedule as trials
 from bench.evaluation.plan import Planned, plan
 from bench.evaluation.request import Request, subject
 from bench.models import memory_format
-from bench.ops import active_set, frozen, passes, rng
+from bench.ops import active_set, passes, rng
+from bench.ops.frozen import frozen
 from benchmarks import speed_floor
 from benchmarks.speed_works import APART, FLOOR, STEP, SWEEP_EPS, Case, Rival, Work
 

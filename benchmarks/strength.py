@@ -29,7 +29,8 @@ from bench.core.types import NOT_FINITE, Budget
 from bench.evaluation import judge
 from bench.evaluation.plan import build
 from bench.evaluation.request import Request, subject
-from bench.ops import active_set, frozen, passes, rng
+from bench.ops import active_set, passes, rng
+from bench.ops.frozen import frozen
 from benchmarks.strength_cases import IMAGES, MODELS, Case, cases
 
 PLACE = Path("results/strength")

@@ -10,7 +10,6 @@ of exact zeros and ones, where the box decides (the same exact search, with no h
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,7 @@ from bench.evaluation.plan import build
 from bench.report import render
 from benchmarks.strength_cases import OURS, Case, cases
 from benchmarks.strength_exact import Net, nearest_l2, nearest_linf
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-import oracles  # type: ignore[import-not-found]
+from tests.support import oracles
 
 SHAPE = (1, 4, 5)
 PLACE = Path("results/strength")

@@ -19,8 +19,7 @@ from bench.core import files
 from bench.core.registry import architectures
 from bench.data import loading
 from bench.ops import losses
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.checkout import ROOT
 
 
 @pytest.fixture(scope="session")

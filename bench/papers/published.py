@@ -25,7 +25,7 @@ def load(path: Path | None = None) -> pd.DataFrame:
     try:
         content = tomllib.loads(numbers.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{numbers} cannot be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{numbers} cannot be read ({str(error).splitlines()[0]}): reinstall bench") from None
     return pd.DataFrame(content.get("number", [])).astype({"value": "object"})
 
 

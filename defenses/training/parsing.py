@@ -13,7 +13,7 @@ from bench.core.registry import suggestion
 from bench.core.types import UserError
 
 T = TypeVar("T")
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def fault(where: str, what: str, remedy: str) -> UserError:

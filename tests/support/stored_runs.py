@@ -1,0 +1,106 @@
+"""Small stored runs whose every number is known."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.core import registry
+from bench.core.types import CLEAN, Norm, Verdict
+from bench.papers import published
+from bench.store import probes as probed
+from bench.store import runs as store
+
+N, EPS = 40, 0.3
+
+
+NUMBERS = published.load()
+
+
+MAT = {"alpha": 1.0, "beta": 1.0}
+
+
+def rows(attack: str, broken: int, eps: float | None = EPS, norm: Norm = "linf", n: int = N) -> list[Verdict]:
+    """The first image is wrong when clean, the next `broken` are broken, at sizes that rise by 0.01."""
+    return [
+        Verdict(i, i % 10, (i + (i == 0)) % 10, attack, norm, eps, 0, 0.01 * i * hit, True, hit, 40, 40)
+        for i in range(n)
+        for hit in [0 < i <= broken]
+    ]
+
+
+def entry(spec: str, **fields: object) -> dict[str, object]:
+    return {"spec": spec, "name": spec.partition("(")[0], "fields": fields}
+
+
+def run(model: str, defense: str, *parts: list[Verdict], weights: object = None, **record: object) -> store.Run:
+    specs = list(dict.fromkeys(part[0].attack for part in parts))
+    about: dict[str, object] = {
+        "schema_version": store.SCHEMA_VERSION,
+        "model": model,
+        "defense": defense,
+        "data": "mnist",
+        "split": "test",
+        "norm": "linf",
+        "eps": EPS,
+        "eps_written": "0.3",
+        "seed": 0,
+        "indices": list(range(N)),
+        "attacks": [entry(spec, steps=40) for spec in specs],
+        "adaptive": [spec for spec in specs if spec in ("mat", "margin", "kl")],
+        "trained_with": {"mat": weights} if weights else {},
+    }
+    return store.Run(store.frame([row for part in parts for row in part]), about | record)
+
+
+def kept(made: store.Run, place: Path, **probes: pd.DataFrame) -> store.Run:
+    """The same run, written to a folder with what probes found."""
+    place.mkdir(parents=True)
+    (place / "run.json").write_text(store.dump(made.record | {"finished": True}))
+    text = made.verdicts.to_csv(index=False, lineterminator="\n")
+    (place / "verdicts.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    for name, table in probes.items():
+        probed.write(place, name, table, {})
+    return store.load(place)
+
+
+SO_BIBO = run("m_mat", "mat", rows("pgd", 2), rows("mat", 20), rows("margin", 24), weights=MAT)
+
+
+BIBO = run("m_bibo", "mat", rows("pgd", 22), rows("mat", 24), weights={"alpha": 0.0, "beta": 1.0})
+
+
+TRADES = run("m_trades", "trades", rows("pgd", 4), rows("kl", 6))
+
+
+def table(name: str, *runs: store.Run) -> pd.DataFrame:
+    made: pd.DataFrame = registry.tables[name](runs, NUMBERS)
+    return made
+
+
+def only(found: pd.DataFrame) -> pd.Series:
+    found = found[found["model"].notna()]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def points(count: int = 12) -> pd.DataFrame:
+    place = np.arange(count)
+    return pd.DataFrame(
+        {
+            "attack": [CLEAN] * (count - 3) + ["pgd"] * 3,
+            "label": place % 10,
+            "prediction": (place + 1) % 10,
+            "x": place * 1.0,
+            "y": -(place**2.0),
+        }
+    )
+
+
+def sweep(model: str, defense: str, attacks: tuple[str, ...], **record: object) -> store.Run:
+    grid = [[k / 255, f"{k}/255"] for k in (0, 4, 8)]
+    parts = [rows(attack, 4 * place, eps) for attack in attacks for place, (eps, _) in enumerate(grid)]  # type: ignore[arg-type]
+    return run(model, defense, *parts, eps=None, eps_grid=grid, **record)
