@@ -179,7 +179,7 @@ class TestFaultsAreOneLine:
     def test_names_and_fields(self, written: str, said: str) -> None:
         with pytest.raises(UserError, match="probe") as fault:
             for spec in specs.parse_attacks(written, "probe"):
-                fields.made("probe", registry.probes, spec)
+                fields.from_spec("probe", registry.probes, spec)
         assert said in str(fault.value) and "\n" not in str(fault.value)
 
     def test_needs_and_images(self, bench) -> None:
