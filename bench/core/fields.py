@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bench.core import registry
 from bench.core.specs import AttackSpec
 from bench.core.types import UserError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What values a field may take: numbers from `low` (or above `above`) to `high`, or one of `choices`."""
+
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+
+
+def bounded(
+    default: Any,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] = (),
+) -> Any:
+    """A dataclass field with a default and the bounds that `check_value` holds users' values to.
+
+    The bounds belong to the field, so that every way of setting it is held to the same ones.
+    """
+    return field(default=default, metadata={"bounds": Bounds(low, above, high, choices)})
 
 
 def from_spec(word: str, known: registry.Registry[Any], spec: AttackSpec) -> Any:
