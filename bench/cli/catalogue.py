@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
 
 from bench.cli.options import PATH
 from bench.core import files, registry
-from bench.core.fields import settable
+from bench.core.outline import Outline, outlines
 from bench.core.types import UserError
 
 
@@ -55,25 +53,21 @@ def _catalogue(kind: str, peers: bool = False) -> str:
             for name, point in sorted(checkpoints.registry().items())
         ]
     elif kind == "attacks":
-        lines = [_attack_line(name, attack) for name, attack in registry.attacks.items()]
+        lines = [_attack_line(outline) for outline in outlines(kind, registry.attacks.package)]
     elif kind == "data":
-        lines = [f"{name:10} {', '.join(thing.splits)}" for name, thing in registry.datasets.items()]
+        lines = [f"{name:10} {', '.join(dataset.splits)}" for name, dataset in registry.datasets.items()]
         lines.append("folder:PATH a folder of images, one directory a class")
     else:
-        chosen: registry.Registry[Any] = getattr(registry, kind)
-        lines = [f"{name:14} {_first_line(thing)}" for name, thing in chosen.items()]
+        package = getattr(registry, kind).package
+        lines = [f"{outline.name:14} {outline.summary}" for outline in outlines(kind, package)]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _first_line(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def _attack_line(name: str, attack: Any) -> str:
-    defaults = {field: attack.__dataclass_fields__[field].default for field in settable(attack)}
-    written = ", ".join(f"{field}={value}" for field, value in defaults.items())
-    kind = "minimal" if attack.minimal else "adaptive" if getattr(attack, "adaptive", False) else "budgeted"
-    return f"{name:15} {kind:9} {','.join(attack.norms):12} {_first_line(attack)}\n{'':15} ({written})"
+def _attack_line(outline: Outline) -> str:
+    known = outline.attributes
+    kind = "minimal" if known["minimal"] else "adaptive" if known.get("adaptive") else "budgeted"
+    fields = ", ".join(f"{field}={default}" for field, default in outline.fields.items())
+    return f"{outline.name:15} {kind:9} {','.join(known['norms']):12} {outline.summary}\n{'':15} ({fields})"
 
 
 def _fetched(name: str, data_dir: Path | None) -> str:
