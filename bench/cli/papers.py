@@ -73,8 +73,9 @@ def page(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
 @click.command("publish")
 @click.option("--runs", multiple=True, type=PATH, help="Folders of runs, or folders of such; by default results/runs.")
 @click.option("--out", type=PATH, default=Path("results"), show_default=True)
-def publish_(runs: tuple[Path, ...], out: Path) -> None:
-    """Everything that stored runs hold: their own tables and curves, every paper's table, figure and page."""
+@click.option("--views", is_flag=True, help="Also write each run's own tables and curve into its folder.")
+def publish_(runs: tuple[Path, ...], out: Path, views: bool) -> None:
+    """Everything that stored runs hold: every paper's table, figure and page."""
     from bench.papers import publish
 
-    click.echo(publish.everything(runs or [_RUNS], out))
+    click.echo(publish.everything(runs or [_RUNS], out, views))

@@ -64,24 +64,38 @@ def page(name: str, runs: Sequence[Run], out: Path) -> str:
     return str(path)
 
 
-def everything(places: Sequence[Path], out: Path) -> str:
-    """Every table and curve of the runs in their own folders, and every paper's tables, figures and pages in `out`."""
-    runs = load(places)
-    for run in runs:
-        if detections.is_detection(run):
-            detection_table.write(run)
-            continue
-        run_table.write(run)
-        if run.record.get("eps_grid") and run.directory:
+def own_views(run: Run) -> None:
+    """A run's own table and curve, in its folder; a detection's table."""
+    if detections.is_detection(run):
+        detection_table.write(run)
+        return
+    run_table.write(run)
+    if run.directory:
+        if run.record.get("eps_grid"):
             run_table.write_curve(run, run.directory)
-        if run.directory:
-            curves.write(run, run.directory / "curve.png")
+        curves.write(run, run.directory / "curve.png")
+
+
+def unclean(runs: Sequence[Run]) -> list[str]:
+    """The names of runs that were made from a checkout with uncommitted changes, which nobody else can have."""
+    return [run.directory.name for run in runs if run.directory and run.record.get("dirty")]
+
+
+def everything(places: Sequence[Path], out: Path, views: bool = False) -> str:
+    """Every paper's tables, figures and pages in `out`; with `views` also each run's own, in its folder."""
+    runs = load(places)
+    if views:
+        for run in runs:
+            own_views(run)
     for name in registry.tables:
         table(name, runs, out / "tables")
     for name in registry.figures:
         figure(name, runs, out / "figures")
     pages = [page(name, runs, out) for name in registry.pages]
-    return "\n".join([f"{len(runs)} runs, {out / 'tables'}, {out / 'figures'}", *pages])
+    lines = [f"{len(runs)} runs, {out / 'tables'}, {out / 'figures'}", *pages]
+    if dirty := unclean(runs):
+        lines.append(f"made from a checkout with uncommitted changes, {len(dirty)} runs: {', '.join(dirty)}")
+    return "\n".join(lines)
 
 
 def names(kind: registry.Registry[Any], wanted: Sequence[str]) -> list[str]:

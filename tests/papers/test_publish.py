@@ -19,11 +19,11 @@ def test_everything_is_published_twice_to_the_same_bytes(tmp_path: Path) -> None
     made = [SO_BIBO, BIBO, TRADES, sweep("m_mat", "mat", ("pgd", "margin"), weights=MAT)]
     for place, one in enumerate(made):
         kept(one, tmp_path / "runs" / str(place), embedding=points())
-    said = publish.everything([tmp_path / "runs"], tmp_path)
+    said = publish.everything([tmp_path / "runs"], tmp_path, views=True)
     first = contents(tmp_path)
     assert said.startswith("4 runs") and {"mat.md", "tables/mat-5.tex", "figures/mat-2-mnist-linf.png"} <= set(first)
     assert {"runs/0/table.csv", "runs/0/curve.png", "runs/3/curve.tex"} <= set(first)
-    publish.everything([tmp_path / "runs"], tmp_path)
+    publish.everything([tmp_path / "runs"], tmp_path, views=True)
     assert contents(tmp_path) == first
     with pytest.raises(UserError, match="no runs under"):
         publish.load([tmp_path / "tables"])
