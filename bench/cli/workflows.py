@@ -1,4 +1,4 @@
-"""What each command does, from words to the text it prints. The command line only parses and prints."""
+"""Runs and sweeps end to end, from a request to the text that is printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from bench.core.types import UserError
 from bench.evaluation.request import Request, subject
 from bench.evaluation.run import execute, prepare
 from bench.models import checkpoints
-from bench.report import curves, measures, run_table
 from bench.store import runs
 
 
@@ -40,23 +39,13 @@ def _made(request: Request, directory: Path, resume: bool) -> runs.Run:
             progress.close()
 
 
-def _warnings(made: runs.Run) -> str:
-    lines = [
-        f"\n{attack}: {count} proposals are unlawful (not finite, outside [0, 1] or beyond eps): the attack is broken"
-        for attack, count in measures.unlawful(made).items()
-    ]
-    if flagged := measures.flagged(made):
-        lines.append(f"\n{flagged} rows met NaN or infinity (adv_pred -1): they are no evidence of robustness")
-    return "".join(lines)
-
-
 def run(request: Request, out: Path | None, resume: bool) -> str:
     """Attack a model, store the run with its table and curve, and return what to print."""
-    directory = _folder(out, resume, request.model, "run")
-    made = _made(request, directory, resume)
-    run_table.write(made)
-    curves.write(made, directory / "curve.png")
-    return f"{run_table.console(made)}{_warnings(made)}\n\n{directory}"
+    made = _made(request, _folder(out, resume, request.model, "run"), resume)
+    # Tables and plots are imported once there is something to show: the first row must not wait for them.
+    from bench.cli import summary
+
+    return summary.of_run(made)
 
 
 def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float, str]]:
@@ -75,9 +64,7 @@ def sweep(request: Request, out: Path | None, resume: bool) -> str:
         if known is None or known.eps is None or (request.norm and request.norm != known.norm):
             raise UserError("the model's stanza names no eps for this norm: give --eps, as in 0:16/255:17")
         request = replace(request, eps=default_grid(known.eps, known.written))
-    directory = _folder(out, resume, request.model, "sweep")
-    made = _made(request, directory, resume)
-    run_table.write(made)
-    run_table.write_curve(made, directory)
-    curves.write(made, directory / "curve.png")
-    return f"{run_table.sweep_console(made)}{_warnings(made)}\n\n{directory}"
+    made = _made(request, _folder(out, resume, request.model, "sweep"), resume)
+    from bench.cli import summary
+
+    return summary.of_sweep(made)
