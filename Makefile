@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint results tables bench-speed clean
+.PHONY: setup demo test test-all lint check docs results tables bench-speed clean
 
 setup: $(READY)
 
@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bench needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) "torch$$(sed -n 's/^torch\(==.*\)/\1/p' constraints.txt)"
-	$(PIP) -e ".[peers,dev]"
+	$(PIP) -e ".[peers,dev,docs]"
 	# Their metadata asks for an old requests and a torchvision that does not import beside CPU torch; neither needs it.
 	$(PIP) --no-deps torchattacks adv-lib
 	touch $@
@@ -25,13 +25,22 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# Everything, with coverage: the slow tests, and those on real data where BENCH_DATA or the user cache has it.
 test-all: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "" --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every number of the baseline again.
+check: $(READY)
+	$(BIN)/bench check
+
+# The documentation as a site in site/. The variable silences a notice of the theme's makers, not a warning of the build.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Every run behind results/ that is not there yet (experiments/*.toml): a clean checkout, $BENCH_DATA, hours on one core.
 results: $(READY)
@@ -46,4 +55,4 @@ bench-speed: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed $(SPEED)
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) runs build dist site .coverage* *.egg-info
