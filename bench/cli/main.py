@@ -10,6 +10,7 @@ import click
 
 from bench.cli import catalogue, check, papers, review, run, studies
 from bench.core.types import UserError
+from bench.store.provenance import DISTRIBUTION
 
 # Before torch is imported: threads that spin while they wait bring a busy machine to a crawl.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,7 +20,7 @@ _FAULT = 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="bench")
+@click.version_option(package_name=DISTRIBUTION, prog_name="bench")
 def main() -> None:
     """Measure the robustness of image classifiers: attack, re-judge, tabulate."""
 

@@ -9,16 +9,18 @@ from typing import Any
 
 from bench.core.files import PACKAGE
 
-_PACKAGES = ("bench", "torch", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
+DISTRIBUTION = "robust-verdicts"
+"""What the package index calls this package; records and users call it bench."""
+_PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 _CHECKOUT = PACKAGE.parent
 
 
 def provenance() -> dict[str, Any]:
     """Package versions, Python, platform, and the commit of the checkout; commit "" and dirty None outside one."""
     versions = {}
-    for package in _PACKAGES:
+    for package, distribution in {"bench": DISTRIBUTION, **dict(zip(_PACKAGES, _PACKAGES, strict=True))}.items():
         try:
-            versions[package] = metadata.version(package)
+            versions[package] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             versions[package] = ""
     commit = _git("rev-parse", "HEAD")
