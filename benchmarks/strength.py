@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from bench.core.files import write_atomically
-from bench.core.specs import AttackSpec, parse_attacks
+from bench.core.from_specs import attack_from
+from bench.core.specs import Spec, parse_specs
 from bench.core.types import NOT_FINITE, Budget
 from bench.evaluation import judge
-from bench.evaluation.plan import build
 from bench.evaluation.request import Request, subject
 from bench.ops import active_set, passes, rng
 from bench.ops.frozen import frozen
@@ -61,9 +61,9 @@ class Target:
 
 def measured(target: Target, case: Case) -> dict[str, Any]:
     """Run one attack on a target and judge it: a row of `rows.csv`."""
-    (spec,) = parse_attacks(case.spec)
-    # `build` refuses None for a field whose default is a number, and adv_lib's `levels` takes it.
-    attack, x, y = replace(build(AttackSpec(spec.name, ()), {}), **dict(spec.fields)), target.x, target.y  # type: ignore[type-var]
+    (spec,) = parse_specs(case.spec)
+    # `attack_from` refuses None for a field whose default is a number, and adv_lib's `levels` takes it.
+    attack, x, y = replace(attack_from(Spec(spec.name, ()), {}), **dict(spec.fields)), target.x, target.y  # type: ignore[type-var]
     keys = rng.keys(0, target.places, spec.name)
     began = time.perf_counter()
     with frozen(target.model), passes.counted(len(x)) as tally:

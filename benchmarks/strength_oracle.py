@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.core.specs import AttackSpec, parse_attacks
+from bench.core.from_specs import attack_from
+from bench.core.specs import Spec, parse_specs
 from bench.core.types import Norm
-from bench.evaluation.plan import build
 from bench.report import render
 from benchmarks.strength_cases import OURS, Case, cases
 from benchmarks.strength_exact import Net, nearest_l2, nearest_linf
@@ -90,8 +90,8 @@ def _bound(model: Any, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
 
 
 def _sizes(written: str, model: Any, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    (spec,) = parse_attacks(written)
-    attack = replace(build(AttackSpec(spec.name, ()), {}), **dict(spec.fields))  # type: ignore[type-var]
+    (spec,) = parse_specs(written)
+    attack = replace(attack_from(Spec(spec.name, ()), {}), **dict(spec.fields))  # type: ignore[type-var]
     size: Tensor = oracles.attack(attack, model, x, y, norm).size
     return size
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench.core.registry import attacks, suggestion
-from bench.core.specs import parse_attacks
+from bench.core.from_specs import attack_from
+from bench.core.registry import attacks
+from bench.core.specs import parse_specs
 from bench.core.types import Attack, Budget, Norm, Objective, Scene, UserError
 from bench.ops import active_set, losses, norms, passes
 from bench.ops.ascent import Schedule, ascend
@@ -28,9 +29,9 @@ class Transfer:
     """Examples made on a surrogate, another model of the registry, and only tested here: `transfer(model="NAME")`.
 
     With `attack` pgd, bim, mim or margin, the surrogate is climbed for all `steps` and the last iterate is tried: an
-    example that merely crosses the surrogate's boundary transfers poorly (Liu et al. 2017). Any other budgeted attack
-    of the registry, with its fields as in `attack="multi_targeted(steps=20)"`, is given the surrogate as it is. A
-    `step_size` None means 2.5 eps / steps.
+    example that merely crosses the surrogate's boundary transfers poorly (Liu et al. 2017). Any other budgeted attack,
+    with its fields as in `attack="multi_targeted(steps=20)"`, is given the surrogate as it is. A `step_size` None means
+    2.5 eps / steps.
 
     Passes are those of the target: one forward an image. The surrogate's are not counted.
     """
@@ -59,21 +60,17 @@ class Transfer:
         return replace(self, surrogate=surrogate, method=method)
 
     def _method(self, surrogate: Any, scene: Scene) -> Attack:
-        """The attack of the registry that is named."""
-        spec, *others = parse_attacks(self.attack)
+        """The attack that is named, with its fields."""
+        spec, *others = parse_specs(self.attack)
         if others:
             raise UserError(f"transfer takes one attack, not {self.attack!r}: name transfer once for each")
-        kind = attacks[spec.name]
-        known = [part.name for part in fields(kind) if not part.metadata.get("bound")]
-        for name, _ in spec.fields:
-            if name not in known:
-                raise UserError(f"attack {spec.name!r} has no field {name!r}: {suggestion(name, known)}")
-        lacking = [need for need in kind.needs if not callable(getattr(surrogate, need, None))]
-        if kind.minimal or kind is Transfer or lacking:
+        method: Any = attack_from(spec, {})
+        lacking = [need for need in method.needs if not callable(getattr(surrogate, need, None))]
+        if method.minimal or isinstance(method, Transfer) or lacking:
             fault = f"needs {', '.join(lacking)}" if lacking else "does not keep to a budget"
             raise UserError(f"transfer cannot use {self.attack!r} on {self.model!r}: it {fault}: use pgd or mim")
-        method: Attack = kind(**dict(spec.fields))
-        return method.bind(scene) if hasattr(method, "bind") else method
+        bound: Attack = method.bind(scene) if hasattr(method, "bind") else method
+        return bound
 
     def proposals(self, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Images (N, C, H, W) that should fool the surrogate."""

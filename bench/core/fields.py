@@ -1,24 +1,21 @@
-"""A probe or detector from what a user wrote: a frozen dataclass with the fields of a spec."""
+"""Dataclasses from what users write: fields by name, values of the right type and within their bounds.
+
+Attacks, probes and detectors of a spec, recipes and stanzas are all made here, so that a value is held to the same
+bounds wherever it was written.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from bench.core import registry
-from bench.core.specs import AttackSpec
+from bench.core.registry import suggestion
+from bench.core.text import shown
 from bench.core.types import UserError
+from bench.core.values import Bounds, among, described, fits
 
-
-@dataclass(frozen=True)
-class Bounds:
-    """What values a field may take: numbers from `low` (or above `above`) to `high`, or one of `choices`."""
-
-    low: float | None = None
-    above: float | None = None
-    high: float | None = None
-    choices: tuple[Any, ...] = ()
+T = TypeVar("T")
 
 
 def bounded(
@@ -36,54 +33,104 @@ def bounded(
     return field(default=default, metadata={"bounds": Bounds(low, above, high, choices)})
 
 
-def from_spec(word: str, known: registry.Registry[Any], spec: AttackSpec) -> Any:
-    """The entry of a registry that a spec names, with the spec's fields; `word` says in errors what it is.
+@dataclass(frozen=True)
+class Wording:
+    """How faults in one kind of source are told; each text may use {what}, {field}, and what it is given besides."""
 
-    Raises:
-        UserError: unknown name or field, or a value of another kind than the field's default.
-    """
-    kind = known[spec.name]
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(kind)}
-    for name, value in spec.fields:
-        if name not in defaults:
-            remedy = registry.suggestion(name, [*defaults]) if defaults else "it has none"
-            raise UserError(f"{word} {spec.name!r} has no field {name!r}: {remedy}")
-        if not _fits(value, defaults[name]):
-            raise UserError(f"{word} {spec.name!r}: {name} cannot be {value!r}: its default is {defaults[name]!r}")
-    return kind(**dict(spec.fields))
-
-
-def _fits(value: Any, default: Any) -> bool:
-    """Whether a value is of its default's kind; numbers, alone or in a tuple, must be above 0, or 0 by default."""
-    if isinstance(default, str):
-        return isinstance(value, str)
-    if isinstance(default, tuple):
-        return isinstance(value, tuple) and all(_fits(one, default[0]) for one in value)
-    number = int | float if isinstance(default, float) else int
-    right = isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
-    return right and (value > 0 or value == default)
+    unknown: str = "{what} has no field {field!r}: {remedy}"
+    missing: str = "{what} has no {field}: give it"
+    value: str = "{what}: {field} cannot be {value}: {remedy}"
 
 
 def settable(kind: type[Any]) -> list[str]:
-    """The fields of an attack class that a user may set."""
-    return [field.name for field in fields(kind) if field.init and not field.metadata.get("bound")]
+    """The fields of a dataclass that a user may set."""
+    return [part.name for part in fields(kind) if part.init and not part.metadata.get("bound")]
 
 
-def _check_value(label: str, field: str, default: Any, value: Any) -> None:
-    """Refuse a value of another type than the field's default, counts below 1, and negative numbers."""
-    counts = isinstance(default, int) and not isinstance(default, bool)
-    numbers = isinstance(default, float) or default is None
-    if isinstance(default, bool):
-        right = isinstance(value, bool)
-    elif isinstance(default, str):
-        right = isinstance(value, str)
-    elif counts:
-        right = isinstance(value, int) and not isinstance(value, bool)
+def build(kind: type[T], values: Mapping[str, Any], what: str, wording: Wording = Wording(), **given: Any) -> T:
+    """An instance of a dataclass with the values that a user wrote.
+
+    Args:
+        kind: the dataclass. Its fields' annotations, defaults and metadata (see `bounded`) say what may be written.
+        values: values by field.
+        what: what is being made, as errors name it.
+        wording: the errors' texts.
+        given: fields that the program fills itself, which are not checked.
+
+    Raises:
+        UserError: an unknown or a missing field, or a value of another type or out of bounds.
+    """
+    check_names(kind, values, what, wording)
+    for part in fields(kind):  # type: ignore[arg-type]
+        if part.name in values:
+            check_value(what, part, values[part.name], hint_of(kind, part), wording)
+        elif part.init and part.name not in given and part.default is MISSING and part.default_factory is MISSING:
+            raise UserError(wording.missing.format(what=what, field=part.name))
+    return kind(**values, **given)
+
+
+def check_names(kind: type[Any], names: Mapping[str, Any], what: str, wording: Wording = Wording()) -> None:
+    """Refuse a name that is no field of a dataclass, or none that a user may set.
+
+    Raises:
+        UserError: there is one; the text suggests its neighbours.
+    """
+    known = settable(kind)
+    for name in names:
+        if name not in known:
+            remedy = suggestion(name, sorted(known)) if known else "it has none"
+            raise UserError(wording.unknown.format(what=what, field=name, remedy=remedy))
+
+
+def check_value(what: str, part: Field[Any], value: Any, hint: Any = Any, wording: Wording = Wording()) -> None:
+    """Refuse a value that a field cannot take.
+
+    Args:
+        what: what the field belongs to, as errors name it.
+        part: the field. Without bounds of its own, counts that are at least 1 by default must be at least 1, and other
+            numbers at least 0 unless they are negative by default.
+        value: what was written.
+        hint: the field's type; Any leaves it to the default.
+        wording: the error's text.
+
+    Raises:
+        UserError: it is of another type, or out of bounds.
+    """
+    hint = _of_default(part.default) if hint is Any else hint
+    bounds = part.metadata.get("bounds") or _usual_bounds(part.default)
+    choices = bounds.choices or (get_args(hint) if get_origin(hint) is Literal else ())
+    if choices:
+        holds, must = among(value, choices), ""
+        remedy = suggestion(value if isinstance(value, str) else "", [str(choice) for choice in choices])
     else:
-        right = not numbers or value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-    if not right:
-        raise UserError(f"attack {label!r}: {field} cannot be {value!r}: its default is {default!r}")
-    if counts and value < 1 and default >= 1:
-        raise UserError(f"attack {label!r}: {field} must be at least 1, not {value}")
-    if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
-        raise UserError(f"attack {label!r}: {field} must be a finite number of at least 0, not {value}")
+        holds, must = fits(value, hint, bounds), described(hint, bounds)
+        remedy = f"give {must}"
+    if not holds:
+        text = {"what": what, "field": part.name, "value": shown(value)}
+        raise UserError(wording.value.format(**text, remedy=remedy, must=must))
+
+
+def hint_of(kind: type[Any], part: Field[Any]) -> Any:
+    """The type that a field is annotated with; Any where the annotation cannot be read, as in some plug-ins."""
+    try:
+        return get_type_hints(kind).get(part.name, Any)
+    except Exception:  # whatever a user's annotation raises
+        return Any
+
+
+def _of_default(default: Any) -> Any:
+    """The type of a field that its annotation leaves open."""
+    if default is None:
+        return float | None
+    if isinstance(default, tuple) and default:
+        return tuple[_of_default(default[0]), ...]  # type: ignore[misc]
+    return type(default) if isinstance(default, bool | int | float | str | tuple) else Any
+
+
+def _usual_bounds(default: Any) -> Bounds:
+    first = default[0] if isinstance(default, tuple) and default else default
+    if not isinstance(first, int | float):
+        return Bounds(low=0)
+    if first < 0:
+        return Bounds()
+    return Bounds(low=1 if isinstance(first, int) and first >= 1 else 0)

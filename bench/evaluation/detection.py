@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from bench.core import registry, specs
-from bench.core.fields import from_spec
+from bench.core.from_specs import from_spec
 from bench.core.types import UserError
 from bench.data import loading
 from bench.evaluation.detection_images import Grounds, Suspects, parts
@@ -28,13 +28,13 @@ from bench.store import detections
 from bench.store.runs import Run
 
 
-def build(written: str) -> tuple[specs.AttackSpec, Detector]:
+def build(written: str) -> tuple[specs.Spec, Detector]:
     """The detector of a spec, as in "er(encoder='er_digits')".
 
     Raises:
         UserError: not one detector; unknown name or field, or a value of another kind than the field's default.
     """
-    found = specs.parse_attacks(written, "detector")
+    found = specs.parse_specs(written, "detector")
     if len(found) > 1:
         raise UserError(f"--detector {written!r} names {len(found)} detectors: name one, and run the others in turn")
     detector: Detector = from_spec("detector", registry.detectors, found[0])
@@ -67,8 +67,8 @@ def detect(request: Request, written: str, fit_attack: str | None, out: Path | N
         UserError: a detector, attack, model or data set cannot be had, or they do not fit each other.
     """
     spec, detector = build(written)
-    fitted_on = [str(one) for one in specs.parse_attacks(fit_attack)] if fit_attack else []
-    named = [str(one) for one in specs.parse_attacks(request.attacks)]
+    fitted_on = [str(one) for one in specs.parse_specs(fit_attack)] if fit_attack else []
+    named = [str(one) for one in specs.parse_specs(request.attacks)]
     request = replace(request, attacks=",".join(dict.fromkeys([*named, *fitted_on])))
     directory = out or _folder(request.model, spec.name)
     if directory.exists() and any(directory.iterdir()):
@@ -131,7 +131,7 @@ class Trial:
         return suspects.rows.assign(score=self.known.batched(fitted.score, suspects.x).double().tolist())
 
 
-def _record(prepared: Prepared, spec: specs.AttackSpec, detector: Detector, trial: Trial) -> dict[str, Any]:
+def _record(prepared: Prepared, spec: specs.Spec, detector: Detector, trial: Trial) -> dict[str, Any]:
     """What `detect.json` holds: the run's record with its budget as `threat`, and the detector."""
     record = dict(prepared.record)
     threat = {key: record.pop(key) for key in ("norm", "eps", "eps_written")}

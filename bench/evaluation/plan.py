@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from bench.core import registry
-from bench.core.fields import _check_value, settable
-from bench.core.specs import AttackSpec, parse_attacks
+from bench.core.fields import settable
+from bench.core.from_specs import attack_from
+from bench.core.specs import Spec, parse_specs
 from bench.core.types import Attack, Norm, ThreatModel, UserError
-from bench.core.user_code import module_of
 
 ADAPTIVE, MINIMAL = "adaptive", "minimal"
 
@@ -63,51 +62,6 @@ def missing_needs(attack: Any, model: Any) -> list[str]:
     return [need for need in attack.needs if not callable(getattr(model, need, None))]
 
 
-def _from_file(name: str) -> type[Any]:
-    """An attack class of the user's own: `path/to/file.py:Class`."""
-    path, _, attribute = name.rpartition(":")
-    if not Path(path).is_file():
-        raise UserError(f"attack file {path!r} not found: give a path to a Python file, as in my_attack.py:MyAttack")
-    try:
-        module = module_of(Path(path))
-    except Exception as error:
-        raise UserError(f"attack file {path!r} does not import: {type(error).__name__}: {error}") from error
-    kind = getattr(module, attribute, None)
-    words = ("needs", "norms", "minimal")
-    if not isinstance(kind, type) or not is_dataclass(kind) or not all(hasattr(kind, word) for word in words):
-        raise UserError(f"{name!r} is not an attack: give a dataclass with the class attributes needs, norms, minimal")
-    return kind
-
-
-def _kind(name: str) -> type[Any]:
-    if ".py:" in name:
-        return _from_file(name)
-    library, colon, attack = name.partition(":")
-    kind: type[Any] = registry.peers[library](attack) if colon else registry.attacks[name]
-    return kind
-
-
-def build(spec: AttackSpec, trained_with: Mapping[str, Mapping[str, Any]]) -> Attack:
-    """The attack of one spec; fields that the user leaves out take what the model was trained with, else defaults.
-
-    Raises:
-        UserError: unknown attack or field, or a value of the wrong kind.
-    """
-    kind = _kind(spec.name)
-    known = settable(kind)
-    defaults = {field.name: field.default for field in fields(kind)}
-    for field, value in spec.fields:
-        if field not in known:
-            remedy = registry.suggestion(field, known) if known else "it has none"
-            if f"{spec.name}-custom" in registry.attacks:
-                remedy += f"; {spec.name}-custom takes other parameters"
-            raise UserError(f"attack {spec.name!r} has no field {field!r}: {remedy}")
-        _check_value(str(spec), field, defaults[field], value)
-    inherited = {field: value for field, value in trained_with.get(spec.name, {}).items() if field in known}
-    attack: Attack = kind(**{**inherited, **dict(spec.fields)})
-    return attack
-
-
 def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
     if threat.norm in attack.norms:
         return threat.norm
@@ -116,20 +70,20 @@ def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
     raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
 
 
-def _adaptive(model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[AttackSpec]:
+def _adaptive(model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """Every adaptive attack that fits; one with `adaptive_to` only where `trained_with` has one of these names."""
     return [
-        AttackSpec(name)
+        Spec(name)
         for name, kind in registry.attacks.items()
         if getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
         if not hasattr(kind, "adaptive_to") or set(kind.adaptive_to) & set(trained_with)
     ]
 
 
-def _members(preset: AttackSpec, model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[AttackSpec]:
+def _members(preset: Spec, model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
     adaptive = preset.name == ADAPTIVE
-    members = _adaptive(model, threat, trained_with) if adaptive else parse_attacks(_COMPLEMENTARY[threat.norm])
+    members = _adaptive(model, threat, trained_with) if adaptive else parse_specs(_COMPLEMENTARY[threat.norm])
     known = {member.name: settable(registry.attacks[member.name]) for member in members}
     for field, _ in preset.fields:
         if not any(field in fields_ for fields_ in known.values()):
@@ -137,13 +91,11 @@ def _members(preset: AttackSpec, model: Any, threat: ThreatModel, trained_with: 
     result = []
     for member in members:
         own = {field: value for field, value in preset.fields if field in known[member.name]}
-        result.append(AttackSpec(member.name, tuple({**dict(member.fields), **own}.items())))
+        result.append(Spec(member.name, tuple({**dict(member.fields), **own}.items())))
     return result
 
 
-def _expanded(
-    specs: list[AttackSpec], model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]
-) -> list[AttackSpec]:
+def _expanded(specs: list[Spec], model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """Specs with the presets replaced by their members, each named once."""
     presets = (ADAPTIVE, MINIMAL)
     groups = [_members(spec, model, threat, trained_with) if spec.name in presets else [spec] for spec in specs]
@@ -160,8 +112,8 @@ def plan(
             budgeted attack has no eps.
     """
     planned = []
-    for spec in _expanded(parse_attacks(written), model, threat, trained_with or {}):
-        attack = build(spec, trained_with or {})
+    for spec in _expanded(parse_specs(written), model, threat, trained_with or {}):
+        attack = attack_from(spec, trained_with or {})
         lacking = missing_needs(attack, model)
         if lacking:
             raise UserError(f"attack {str(spec)!r} needs the model to have {', '.join(lacking)}: this model has not")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bench.core import registry, specs
-from bench.core.fields import from_spec
+from bench.core.from_specs import from_spec
 from bench.core.types import CLEAN, UserError
 from bench.evaluation.plan import missing_needs
 from bench.evaluation.probes.probe import Exhibit, Images, Probe
@@ -29,7 +29,7 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
         UserError: the run holds no adversarial examples, its weights have changed, or a probe does not fit the model.
     """
     made = runs.load(directory)
-    asked = specs.parse_attacks(written, "probe")
+    asked = specs.parse_specs(written, "probe")
     looks: dict[str, Probe] = {spec.name: from_spec("probe", registry.probes, spec) for spec in asked}
     kept = adversarial.load(directory)
     loaded = checkpoints.load(made.record["model"])

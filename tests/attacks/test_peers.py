@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from bench.attacks.peers.adapter import Known, Peer, imported, made, peers
 from bench.core.fields import settable
-from bench.core.specs import parse_attacks
+from bench.core.from_specs import attack_from
+from bench.core.specs import parse_specs
 from bench.core.types import Budget, Norm, ThreatModel, UserError
-from bench.evaluation.plan import build, plan
+from bench.evaluation.plan import plan
 from bench.ops import norms, passes, rng
 from tests.support import subjects
 
@@ -44,7 +45,7 @@ PACKAGES = {
 
 def built(written: str) -> Any:
     pytest.importorskip(PACKAGES[written.partition(":")[0]])
-    return build(parse_attacks(written)[0], {})
+    return attack_from(parse_specs(written)[0], {})
 
 
 def run(attack: Any, model: nn.Module, norm: Norm, count: int = 6) -> Tensor:
@@ -94,7 +95,7 @@ class TestEveryPeer:
         assert torch.equal(first, run(built(written), own, norm))
 
     def test_fields_are_the_constructors(self, written, norm):
-        attack, spec = built(written), parse_attacks(written)[0]
+        attack, spec = built(written), parse_specs(written)[0]
         assert {name for name, _ in spec.fields} <= set(settable(type(attack)))
         assert not {"model", "eps", "norm"} & set(settable(type(attack)))
 
@@ -118,7 +119,7 @@ def test_names_and_arguments_that_are_wrong_are_refused(written: str, fault: str
 
 def test_an_unknown_library_suggests_its_neighbour() -> None:
     with pytest.raises(UserError, match="unknown library of attacks 'folbox': did you mean foolbox"):
-        build(parse_attacks("folbox:PGD")[0], {})
+        attack_from(parse_specs("folbox:PGD")[0], {})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_an_unknown_library_suggests_its_neighbour() -> None:
 def test_a_library_that_is_not_installed_is_named_with_its_remedy(monkeypatch, written, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"{package} is not installed: pip install") as error:
-        build(parse_attacks(written)[0], {})
+        attack_from(parse_specs(written)[0], {})
     assert "\n" not in str(error.value)
     prefix = written.partition(":")[0]
     assert [line for line in peers() if line[0] == f"{prefix}:" and "not installed" in line[2]]

@@ -18,9 +18,9 @@ from bench.attacks.deepfool import DeepFool
 from bench.attacks.fab import FAB, FABT
 from bench.attacks.fmn import FMN
 from bench.attacks.pdgd import PDGD, PDPGD
-from bench.core.specs import parse_attacks
+from bench.core.from_specs import attack_from
+from bench.core.specs import parse_specs
 from bench.core.types import Norm
-from bench.evaluation.plan import build
 from tests.attacks.test_oracles import SHAPE, inner
 from tests.support.oracles import Linear, Rectified, attack, images
 
@@ -94,7 +94,7 @@ def test_together_they_meet_the_exact_optimum_of_rectified_units(norm: Norm) -> 
 def test_no_image_is_nearer_by_a_peer(norm: Norm) -> None:
     pytest.importorskip("adv_lib")
     model, x, y = net()
-    theirs = [build(parse_attacks(f"adv_lib:{written}")[0], {}) for written in PEERS[norm]]
+    theirs = [attack_from(parse_specs(f"adv_lib:{written}")[0], {}) for written in PEERS[norm]]
     best = torch.stack([attack(method, model, x, y, norm).size for method in theirs]).amin(0)
     assert (best_of_ours(norm) / best).max() <= 1.02
 
@@ -111,7 +111,7 @@ def test_the_long_first_steps_of_alma_spoil_no_boundary_that_is_near() -> None:
 @pytest.mark.parametrize("name", ["alma", "ddn", "pdgd", "carlini_wagner_l2"])
 def test_adv_lib_needs_neither_its_plotting_client_nor_torchvision(name: str) -> None:
     pytest.importorskip("adv_lib")
-    build(parse_attacks(f"adv_lib:{name}")[0], {})
+    attack_from(parse_specs(f"adv_lib:{name}")[0], {})
     assert "torchvision" not in sys.modules
     for hollow in ("adv_lib.utils.visdom_logger", "adv_lib.distances.lpips"):
         assert hollow not in sys.modules or sys.modules[hollow].__spec__ is not None

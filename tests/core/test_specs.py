@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.specs import AttackSpec, _exact, parse_attacks, parse_eps, parse_eps_grid, spelled
+from bench.core.specs import Spec, _exact, parse_eps, parse_eps_grid, parse_specs, spelled
 from bench.core.types import UserError
 
 
@@ -113,24 +113,24 @@ def test_grid_refuses(written: str) -> None:
 @pytest.mark.parametrize(
     ("written", "specs"),
     [
-        ("pgd", [AttackSpec("pgd")]),
-        ("pgd()", [AttackSpec("pgd")]),
-        (" pgd , cw ", [AttackSpec("pgd"), AttackSpec("cw")]),
-        ("pgd(steps=100),cw", [AttackSpec("pgd", (("steps", 100),)), AttackSpec("cw")]),
-        ("pgd(steps=10, alpha=2/255)", [AttackSpec("pgd", (("steps", 10), ("alpha", 2 / 255)))]),
-        ("pgd(alpha=-2/255)", [AttackSpec("pgd", (("alpha", -2 / 255),))]),
-        ("pgd(loss='a,b'),cw", [AttackSpec("pgd", (("loss", "a,b"),)), AttackSpec("cw")]),
+        ("pgd", [Spec("pgd")]),
+        ("pgd()", [Spec("pgd")]),
+        (" pgd , cw ", [Spec("pgd"), Spec("cw")]),
+        ("pgd(steps=100),cw", [Spec("pgd", (("steps", 100),)), Spec("cw")]),
+        ("pgd(steps=10, alpha=2/255)", [Spec("pgd", (("steps", 10), ("alpha", 2 / 255)))]),
+        ("pgd(alpha=-2/255)", [Spec("pgd", (("alpha", -2 / 255),))]),
+        ("pgd(loss='a,b'),cw", [Spec("pgd", (("loss", "a,b"),)), Spec("cw")]),
         (
             "x(a=[1,2],b=(3,4),c=None,d=True)",
-            [AttackSpec("x", (("a", (1, 2)), ("b", (3, 4)), ("c", None), ("d", True)))],
+            [Spec("x", (("a", (1, 2)), ("b", (3, 4)), ("c", None), ("d", True)))],
         ),
-        ("foolbox:NAME(a=1)", [AttackSpec("foolbox:NAME", (("a", 1),))]),
-        ("pgd,pgd(steps=1)", [AttackSpec("pgd"), AttackSpec("pgd", (("steps", 1),))]),
+        ("foolbox:NAME(a=1)", [Spec("foolbox:NAME", (("a", 1),))]),
+        ("pgd,pgd(steps=1)", [Spec("pgd"), Spec("pgd", (("steps", 1),))]),
     ],
 )
-def test_attacks(written: str, specs: list[AttackSpec]) -> None:
-    assert parse_attacks(written) == specs
-    assert parse_attacks(",".join(map(str, specs))) == specs
+def test_attacks(written: str, specs: list[Spec]) -> None:
+    assert parse_specs(written) == specs
+    assert parse_specs(",".join(map(str, specs))) == specs
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_attacks(written: str, specs: list[AttackSpec]) -> None:
 )
 def test_attacks_refuse(written: str, fault: str) -> None:
     with pytest.raises(UserError) as error:
-        parse_attacks(written)
+        parse_specs(written)
     assert fault in one_line(error)
 
 

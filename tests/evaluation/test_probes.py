@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.core import fields, registry, specs
+from bench.core import from_specs, registry, specs
 from bench.core.types import CLEAN, UserError
 from bench.evaluation.probes.probe import Exhibit, Images
 from bench.store import probes, runs
@@ -178,8 +178,8 @@ class TestFaultsAreOneLine:
     )
     def test_names_and_fields(self, written: str, said: str) -> None:
         with pytest.raises(UserError, match="probe") as fault:
-            for spec in specs.parse_attacks(written, "probe"):
-                fields.from_spec("probe", registry.probes, spec)
+            for spec in specs.parse_specs(written, "probe"):
+                from_specs.from_spec("probe", registry.probes, spec)
         assert said in str(fault.value) and "\n" not in str(fault.value)
 
     def test_needs_and_images(self, bench) -> None:
