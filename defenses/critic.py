@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.core.registry import suggestion
-from bench.core.types import UserError
 from bench.ops import rng
 
 PRIORS = ("gaussian", "uniform", "cauchy")
@@ -40,16 +38,6 @@ class Critic(nn.Module):
         """Bring every weight into [-bound, bound], which bounds the critic's slope (Arjovsky et al. 2017)."""
         for weight in self.parameters():
             weight.clamp_(-bound, bound)
-
-
-def check_prior(name: str) -> None:
-    """Refuse a prior that there is not.
-
-    Raises:
-        UserError: the text suggests a neighbour.
-    """
-    if name not in PRIORS:
-        raise UserError(f"unknown prior {name!r}: {suggestion(name, list(PRIORS))}")
 
 
 def draws(prior: str, keys: Tensor, dim: int) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench.core.specs import parse_eps
-from bench.core.types import NORMS, Budget, Norm, Objective, ThreatModel, UserError
+from bench.core.specs import parse_eps, threat_model
+from bench.core.types import Budget, Norm, Objective, ThreatModel
 from bench.ops.ascent import Schedule, ascend
 from bench.ops.frozen import frozen
 from bench.ops.norms import Ball
@@ -100,16 +100,12 @@ class AdversarialDefense(Defense):
     step_size: str = "2/255"
 
     def __post_init__(self) -> None:
-        parse_eps(self.eps)
+        threat_model(self.norm, parse_eps(self.eps), self.eps)
         parse_eps(self.step_size)
-        if self.norm not in NORMS:
-            raise UserError(f"norm {self.norm!r} is unknown: choose one of {', '.join(NORMS)}")
-        if self.steps < 1:
-            raise UserError(f"steps {self.steps} is too few: the inner attack needs at least 1")
 
     def threat(self) -> ThreatModel | None:
         """The ball of the inner attack."""
-        return ThreatModel(self.norm, parse_eps(self.eps), self.eps)
+        return threat_model(self.norm, parse_eps(self.eps), self.eps)
 
     def ball(self, x: Tensor) -> Ball:
         """Where the inner attack may go around images x (N, C, H, W)."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bench.core.fields import bounded
 from bench.core.registry import defenses
 from bench.core.types import ThreatModel, UserError
 from bench.ops import losses, passes, rng
 from bench.ops.frozen import frozen
-from defenses.critic import Critic, check_prior, draws
+from defenses.critic import PRIORS, Critic, draws
 from defenses.defense import AdversarialDefense, MakeOptimizer, Trainee
 
 
@@ -35,27 +36,18 @@ class ER(AdversarialDefense):
     """
 
     weight: float = 5e-4
-    prior: str = "gaussian"
+    prior: str = bounded("gaussian", choices=PRIORS)
     minmax: bool = True
     delay: int = 0
     own_labels: bool = True
-    critic_rate: float = 0.5
-    classifier_rate: float = 0.05
-    clip: float = 0.01
+    critic_rate: float = bounded(0.5, above=0)
+    classifier_rate: float = bounded(0.05, above=0)
+    clip: float = bounded(0.01, above=0)
     width: int = 512
     depth: int = 4
     reference_quirks: bool = False
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify", "head")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_prior(self.prior)
-        for name in ("critic_rate", "classifier_rate", "clip", "width", "depth"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} {getattr(self, name)} is out of range: give one above 0")
-        if self.weight < 0 or self.delay < 0:
-            raise UserError(f"weight {self.weight} and delay {self.delay}: neither can be below 0")
 
     def threat(self) -> ThreatModel | None:
         """The ball of the inner attack, if there is one."""

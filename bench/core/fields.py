@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def bounded(
-    default: Any,
+    default: Any = MISSING,
     *,
     low: float | None = None,
     above: float | None = None,
     high: float | None = None,
     choices: tuple[Any, ...] = (),
 ) -> Any:
-    """A dataclass field with a default and the bounds that `check_value` holds users' values to.
+    """A dataclass field, with a default if one is given, and the bounds that `check_value` holds users' values to.
 
     The bounds belong to the field, so that every way of setting it is held to the same ones.
     """

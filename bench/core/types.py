@@ -176,9 +176,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A stanza of `checkpoints.toml`: everything needed to load one trained model and to attack it fairly."""
+    """A stanza of `checkpoints.toml`: everything needed to load one trained model and to attack it fairly.
 
-    name: str
+    Fields are its keys, but for `name`, its header, and `home`, the folder of its file.
+    """
+
+    name: str = field(metadata={"bound": True})
     arch: str
     args: Mapping[str, Any] = field(default_factory=dict)
     weights: str = ""
@@ -193,4 +196,4 @@ class Checkpoint:
     command: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
-    home: Path = Path()
+    home: Path = field(default=Path(), metadata={"bound": True})

@@ -1,19 +1,25 @@
-"""TOML tables into frozen dataclasses: unknown keys refused, values held to the fields' types."""
+"""Recipes as TOML: found by name, merged with what they extend and with settings, and read into dataclasses."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from bench.core.fields import Wording, build
 from bench.core.registry import suggestion
+from bench.core.text import shown
+from bench.core.toml import parse_toml, read_toml
 from bench.core.types import UserError
 
 T = TypeVar("T")
 RECIPES = Path(__file__).parents[1] / "recipes"
+_WORDING = Wording(
+    unknown="recipe key {what}{field} is unknown: {remedy}",
+    missing="recipe key {what}{field} is missing: give it in the recipe or by --set",
+    value="recipe key {what}{field} is {value}: {remedy}",
+)
 
 
 def fault(where: str, what: str, remedy: str) -> UserError:
@@ -21,54 +27,31 @@ def fault(where: str, what: str, remedy: str) -> UserError:
     return UserError(f"recipe key {where} {what}: {remedy}")
 
 
-def build(kind: type[T], table: Any, where: str) -> T:
+def part_of(kind: type[T], table: Any, where: str) -> T:
     """An instance of a dataclass from a table; `where` is the table's dotted name in the recipe.
 
     Raises:
-        UserError: an unknown or a missing key, or a value of the wrong type.
+        UserError: an unknown or a missing key, or a value of the wrong type or out of bounds.
     """
     if not isinstance(table, Mapping):
-        raise fault(where, f"is {table!r}, not a table", f"write [{where}] and its keys below")
+        raise fault(where, f"is {shown(table)}, not a table", f"write [{where}] and its keys below")
     hints = get_type_hints(kind)
-    known = {part.name: part for part in fields(kind)}  # type: ignore[arg-type]
-    dot = f"{where}." if where else ""
-    for key in table:
-        if key not in known:
-            raise fault(f"{dot}{key}", "is unknown", suggestion(key, sorted(known)))
-    missing = [
-        name
-        for name, part in known.items()
-        if name not in table and part.default is MISSING and part.default_factory is MISSING
-    ]
-    if missing:
-        raise fault(f"{dot}{missing[0]}", "is missing", "give it in the recipe or by --set")
-    return kind(**{key: _fitted(value, hints[key], f"{dot}{key}") for key, value in table.items()})
+    values = {key: _converted(value, hints.get(key, Any)) for key, value in table.items()}
+    return build(kind, values, f"{where}." if where else "", _WORDING)
 
 
-def _fitted(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type of its field: a number where a text is wanted is kept as written, a list becomes a tuple."""
+def _converted(value: Any, hint: Any) -> Any:
+    """`value` as TOML means it for its field: a number for a text as it is written, a list as a tuple."""
     if get_origin(hint) is UnionType:
         (hint,) = (arm for arm in get_args(hint) if arm is not NoneType)
-    origin, number = get_origin(hint) or hint, isinstance(value, int | float) and not isinstance(value, bool)
-    if origin is Literal:
-        if value in get_args(hint):
-            return value
-        raise fault(where, f"is {value!r}", suggestion(str(value), [str(choice) for choice in get_args(hint)]))
-    if origin is str and number:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str and number:
         return str(value)
-    if origin is float and number:
+    if hint is float and number and abs(value) < 2**63:
         return float(value)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_fitted(entry, get_args(hint)[0], where) for entry in value)
-    if origin is int and isinstance(value, bool):
-        raise fault(where, f"is {value!r}", "give an int")
-    if origin is Any or isinstance(value, Mapping if origin is Mapping else origin) or _is_mapping(value, origin):
-        return value
-    raise fault(where, f"is {value!r}", f"give a {getattr(origin, '__name__', origin)}")
-
-
-def _is_mapping(value: Any, origin: Any) -> bool:
-    return isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_converted(entry, get_args(hint)[0]) for entry in value)
+    return value
 
 
 def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
@@ -86,7 +69,7 @@ def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, An
     for setting in settings:
         _apply(table, setting)
     if not isinstance(table["name"], str) or not table["name"].replace("-", "").replace("_", "").isalnum():
-        raise fault("name", f"is {table['name']!r}", "use letters, digits, - and _")
+        raise fault("name", f"is {shown(table['name'])}", "use letters, digits, - and _")
     return table, f"defenses/recipes/{path.name}" if path.parent == RECIPES else str(named)
 
 
@@ -102,16 +85,13 @@ def _find(named: str, beside: Path | None = None) -> Path:
             return place
     if "/" in named or named.endswith(".toml"):
         raise UserError(f"recipe {named} does not exist: check the path, or name a built-in one")
-    raise UserError(f"unknown recipe {named!r}: {suggestion(named, names())}")
+    raise UserError(f"unknown recipe {shown(named)}: {suggestion(named, names())}")
 
 
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise UserError(f"recipe {path} extends itself: remove one extends")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"recipe {path} cannot be read: {error}") from None
+    table = read_toml(path)
     parent = table.pop("extends", None)
     if parent is None:
         return table
@@ -132,10 +112,10 @@ def _apply(table: dict[str, Any], setting: str) -> None:
     dotted, equals, written = setting.partition("=")
     *path, last = dotted.strip().split(".")
     if not equals or not last or not all(path):
-        raise UserError(f"setting {setting!r} is not key=value: write one such as train.epochs=5")
+        raise UserError(f"setting {shown(setting)} is not key=value: write one such as train.epochs=5")
     try:
-        value: Any = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:
+        value: Any = parse_toml(f"value = {written}")["value"]
+    except ValueError:
         value = written.strip()
     for key in path:
         inner = table.setdefault(key, {})

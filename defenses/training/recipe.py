@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench.core.registry import defenses
-from bench.core.specs import parse_eps
+from bench.core.fields import bounded
+from bench.core.registry import defenses, suggestion
+from bench.core.specs import parse_eps, threat_model
 from bench.core.types import Norm, ThreatModel
 from defenses.defense import Defense
-from defenses.training.parsing import build, fault, raw_recipe
+from defenses.training.parsing import fault, part_of, raw_recipe
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class DataPart:
 
     name: str
     held_out: int = 0
-    limit: int | None = None
+    limit: int | None = bounded(None, low=1)
     crop_padding: int = 0
-    crop_fill: float = 0.0
+    crop_fill: float = bounded(0.0, low=0, high=1)
     flip: bool = False
 
 
@@ -46,16 +47,16 @@ class TrainPart:
     model). `store` is the precision of the written weights. `mixed_precision` computes in bfloat16: auto on CUDA only.
     """
 
-    epochs: int
+    epochs: int = bounded(low=1)
     batch_size: int = 128
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
+    lr: float = bounded(0.1, above=0)
+    momentum: float = bounded(0.9, low=0, high=1)
     weight_decay: float = 0.0
     decay_on: Literal["all", "kernels"] = "all"
     schedule: Literal["constant", "milestones", "cosine"] = "constant"
     milestones: tuple[float, ...] = ()
-    factor: float = 0.1
+    factor: float = bounded(0.1, above=0)
     warmup: float = 0.0
     seed: int = 0
     keep: Literal["best", "last"] = "last"
@@ -71,7 +72,7 @@ class EvaluationPart:
     every: int = 5
     norm: Norm = "linf"
     eps: str | None = None
-    steps: int = 20
+    steps: int = bounded(20, low=0)
     step_size: str | None = None
 
 
@@ -102,26 +103,19 @@ class Recipe:
         """The threat model of the periodic evaluation, or None for clean accuracy alone."""
         if self.evaluation.eps is None:
             return self.defense.threat()
-        return ThreatModel(self.evaluation.norm, parse_eps(self.evaluation.eps), self.evaluation.eps)
+        return threat_model(self.evaluation.norm, parse_eps(self.evaluation.eps), self.evaluation.eps)
 
 
 def _check(recipe: Recipe) -> None:
-    bounds: list[tuple[str, float, bool]] = [
-        ("train.epochs", recipe.train.epochs, recipe.train.epochs >= 1),
-        ("train.batch_size", recipe.train.batch_size, recipe.train.batch_size >= 1),
-        ("train.lr", recipe.train.lr, recipe.train.lr > 0),
-        ("train.warmup", recipe.train.warmup, 0 <= recipe.train.warmup < recipe.train.epochs),
-        ("train.weight_decay", recipe.train.weight_decay, recipe.train.weight_decay >= 0),
-        ("data.held_out", recipe.data.held_out, recipe.data.held_out >= 0),
-        ("data.crop_padding", recipe.data.crop_padding, recipe.data.crop_padding >= 0),
-        ("evaluation.every", recipe.evaluation.every, recipe.evaluation.every >= 1),
-        ("evaluation.steps", recipe.evaluation.steps, recipe.evaluation.steps >= 0),
-    ]
-    for where, value, holds in bounds:
-        if not holds:
-            raise fault(where, f"is {value}, out of range", "correct it in the recipe")
-    if recipe.train.keep == "best" and not recipe.data.held_out:
+    """Hold the parts of a recipe to each other; what concerns one key alone is in the bounds of its field."""
+    train, data = recipe.train, recipe.data
+    if train.warmup >= train.epochs:
+        raise fault("train.warmup", f"is {train.warmup}, all of {train.epochs} epochs", "give fewer")
+    if train.keep == "best" and not data.held_out:
         raise fault("train.keep", "is best without held-out images", "set data.held_out, or keep = last")
+    if recipe.evaluation.step_size is not None:
+        parse_eps(recipe.evaluation.step_size)
+    recipe.threat()
 
 
 def load(named: str, settings: tuple[str, ...] = ()) -> Recipe:
@@ -131,8 +125,8 @@ def load(named: str, settings: tuple[str, ...] = ()) -> Recipe:
         UserError: no such recipe, an unknown key (its neighbours are suggested), or a value of the wrong kind.
     """
     table, path = raw_recipe(named, settings)
-    chosen = dict(table.pop("defense", {}))
-    defense_name = chosen.pop("name", None)
+    chosen = table.pop("defense", {})
+    defense_name = chosen.get("name") if isinstance(chosen, Mapping) else None
     if not isinstance(defense_name, str):
         raise fault("defense.name", "is missing", "name one (python -m defenses list)")
     parts: dict[str, tuple[type, Any]] = {
@@ -143,13 +137,11 @@ def load(named: str, settings: tuple[str, ...] = ()) -> Recipe:
         "paper": (PaperPart, table.pop("paper", {})),
     }
     name = table.pop("name")
-    if table:
-        build(Recipe, table, "")  # refuses the first key left over
-    built: dict[str, Any] = {key: build(part, content, key) for key, (part, content) in parts.items()}
-    defense = build(defenses[defense_name], chosen, "defense")
+    for key in table:
+        raise fault(key, "is unknown", suggestion(key, sorted([*parts, "defense", "extends", "name"])))
+    built: dict[str, Any] = {key: part_of(part, content, key) for key, (part, content) in parts.items()}
+    own = {key: value for key, value in chosen.items() if key != "name"}
+    defense = part_of(defenses[defense_name], own, "defense")
     recipe = Recipe(name, **built, defense_name=defense_name, defense=defense, path=path, settings=settings)
     _check(recipe)
-    if recipe.evaluation.step_size is not None:
-        parse_eps(recipe.evaluation.step_size)
-    recipe.threat()
     return recipe

@@ -160,8 +160,8 @@ class TestTraining:
         ("setting", "said"),
         [
             ("defense.prior=gausian", "did you mean gaussian"),
-            ("defense.clip=0", "clip 0.0 is out of range"),
-            ("defense.weight=-1", "neither can be below 0"),
+            ("defense.clip=0", "clip is 0.0: give a number above 0"),
+            ("defense.weight=-1", r"weight is -1\.0: give a number of at least 0"),
         ],
     )
     def test_bad_settings_are_one_line(self, setting: str, said: str) -> None:

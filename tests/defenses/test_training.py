@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from bench.core.registry import architectures, defenses
-from bench.core.types import UserError
+from bench.core.types import Checkpoint, UserError
 from bench.data.loading import load as load_data
+from bench.models import stanzas
 from bench.models.weights import fit, read_tensors
 from bench.ops import center_losses, losses, rng
 from bench.ops.frozen import frozen
@@ -264,8 +265,8 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
 def test_replacing_a_stanza_leaves_its_neighbours() -> None:
     b = '# about b\n[b]\nx = "2"\n# inside b\ny = "3"\n\n[b.rename]\np = "q"\n'
     text = f'[a]\nx = "1"\n\n{b}\n# about c\n[c]\nx = "4"\n'
-    new = stanza._with_stanza(text, "b", '[b]\nx = "5"\n')
-    assert tomllib.loads(new) == {"a": {"x": "1"}, "b": {"x": "5"}, "c": {"x": "4"}}
+    new = stanzas.with_stanza(text, Checkpoint("b", "5"))
+    assert tomllib.loads(new) == {"a": {"x": "1"}, "b": {"arch": "5"}, "c": {"x": "4"}}
     assert "# about b\n[b]" in new and "# about c\n[c]" in new
 
 
@@ -286,8 +287,21 @@ def test_every_recipe_reads_and_states_its_source(name: str) -> None:
         (["train.epoch=5"], "train.epoch is unknown: did you mean epochs"),
         (["trian.epochs=5"], "trian is unknown: did you mean train"),
         (["defense.betta=5"], "defense.betta is unknown: did you mean beta"),
-        (["train.epochs=many"], "train.epochs is 'many': give a int"),
-        (["train.epochs=0"], "out of range"),
+        (["train.epochs=many"], "train.epochs is 'many': give a whole number of at least 1"),
+        (["train.epochs=0"], "train.epochs is 0: give a whole number of at least 1"),
+        (["train.momentum=-5"], "train.momentum is -5.0: give a number of at least 0 and at most 1"),
+        (["train.momentum=true"], "train.momentum is True: give a number"),
+        (["train.lr=nan"], "train.lr is nan: give a number above 0"),
+        (["train.epochs=4", "train.warmup=4"], "train.warmup is 4.0, all of"),
+        (["train.milestones=[1, 'two']"], "train.milestones is"),
+        (["train=3"], "train is 3, not a table"),
+        (["defense=3"], "defense.name is missing"),
+        (["data.limit=-5"], "data.limit is -5: give a whole number of at least 1 or None"),
+        (["defense.eps=8"], "eps 8 in linf is beyond the range of images"),
+        (["evaluation.eps=8"], "eps 8 in linf is beyond the range of images"),
+        (["defense.steps=-5"], "defense.steps is -5: give a whole number of at least 1"),
+        (["defense.beta=inf"], "defense.beta is inf: give a number of at least 0"),
+        (["defense.norm=l7"], "defense.norm is 'l7'"),
         (["train.optimizer=adamw"], "did you mean adam"),
         (["defense.eps=-1"], "at least 0"),
         (["defense.name=trade"], "unknown defense 'trade': did you mean trades"),
