@@ -137,6 +137,6 @@ def _item(value: Any) -> Item:
     for key, inner in items.items():
         inline.add(key, inner)
     if items:
-        first, last = list(items.values())[0], list(items.values())[-1]
+        first, *_, last = [*items.values(), *items.values()]
         first.trivia.indent, last.trivia.trail = " ", " "
     return inline
