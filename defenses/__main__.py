@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.core.entry import enter
 from bench.core.registry import defenses
-from bench.core.types import UserError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,23 +71,7 @@ def list_() -> None:
 
 def entry() -> None:
     """Run the command; one line and exit status 2 for bad input, 1 for a diverged training."""
-    try:
-        main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.Abort:
-        _fail("interrupted: --resume goes on from the last finished epoch", 130)
-    except click.ClickException as error:
-        _fail(" ".join(error.format_message().split()), 2)
-    except UserError as error:
-        _fail(str(error), 2)
-    except ArithmeticError as error:
-        _fail(str(error), 1)
-
-
-def _fail(text: str, status: int) -> None:
-    click.echo(f"error: {text}", err=True)
-    sys.exit(status)
+    enter(main, "defenses")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from bench.core.types import UserError
 
 
 def cache_dir() -> Path:
-    """The user's cache of this program: `$XDG_CACHE_HOME/bench`, or `~/.cache/bench`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "bench"
+    """The user's cache of this program, where the platform keeps caches: `~/.cache/bench`, by `$XDG_CACHE_HOME`."""
+    return user_cache_path("bench", appauthor=False)
 
 
 PACKAGE = Path(__file__).parent.parent

@@ -21,7 +21,12 @@ CLEAN = "clean"
 
 
 class UserError(Exception):
-    """A fault that the caller can mend; its text is one line: thing, fault, remedy."""
+    """A fault that the caller can correct; its text is one line: thing, fault, remedy.
+
+    `status` is what a command that ends with it exits with.
+    """
+
+    status: ClassVar[int] = 2
 
 
 @dataclass(frozen=True)

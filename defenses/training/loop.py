@@ -39,8 +39,10 @@ COLUMNS = (
 _EVALUATION_BATCH = 500
 
 
-class DivergedError(ArithmeticError):
+class DivergedError(UserError):
     """The loss or a weight is no longer finite; the text says where it happened and what is left."""
+
+    status = 1
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False, command: str = "", data_dir: str | None = None) -> Row:
