@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.container import OutOfOrderTableProxy
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Comment, InlineTable, Item, Table, Whitespace
 
@@ -82,18 +81,20 @@ def with_stanza(registry: str, checkpoint: Checkpoint) -> str:
         UserError: the text is not TOML.
     """
     try:
-        document = tomlkit.parse(registry)
+        document = tomlkit.parse(registry if registry.endswith("\n") or not registry else f"{registry}\n")
     except TOMLKitError as fault:
         raise UserError(f"the registry is not TOML ({one_line(fault)}): correct that line") from None
     old, new = document.get(checkpoint.name), _table(checkpoint)
-    if isinstance(old, OutOfOrderTableProxy):  # its parts lie apart: written together, at the end
-        document.remove(checkpoint.name)
-        old = None
     if isinstance(old, Table):
-        for item in _end(old):
-            new.add(item)
         document[checkpoint.name] = new
+        end, body = _end(old), new.value.body
+        if end and isinstance(body[-1][1], Whitespace):  # a blank line that is put before the next table
+            body.pop()
+        for item in end:
+            new.add(item)
     else:
+        if old is not None:  # its parts lie apart, or it is written inline: written whole, at the end
+            document.remove(checkpoint.name)
         if document.body:
             document.add(tomlkit.nl())
         document.add(tomlkit.key(checkpoint.name), new)
