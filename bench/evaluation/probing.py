@@ -14,7 +14,7 @@ from bench.core.from_specs import from_spec
 from bench.core.types import CLEAN, UserError
 from bench.evaluation.plan import missing_needs
 from bench.evaluation.probes.probe import Exhibit, Images, Probe
-from bench.evaluation.request import device_named
+from bench.evaluation.resolve import device_named
 from bench.models import checkpoints, memory_format, precision
 from bench.ops.frozen import frozen
 from bench.store import images as adversarial

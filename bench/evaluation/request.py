@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.types import Checkpoint, ImageSet, Norm, ThreatModel, UserError
+from bench.core.types import Checkpoint, ImageSet, Norm, UserError
 from bench.data import loading
 from bench.evaluation.eps_order import Order
 from bench.models import checkpoints
@@ -53,20 +53,6 @@ class Subject:
     exemplars: Callable[[int], tuple[Tensor, Tensor]]
 
 
-def device_named(name: str) -> str:
-    """Resolve "auto" and refuse a device that is not there.
-
-    Raises:
-        UserError: torch does not know it, or it is absent.
-    """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here: use cpu or auto") from None
-    return chosen
-
-
 def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
     """The first images of each class, in official order.
 
@@ -99,21 +85,3 @@ def subject(request: Request) -> Subject:
         return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
 
     return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars)
-
-
-def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
-    """The threat models of a request, one an eps; the stanza's `trained_for` fills what is left open.
-
-    Raises:
-        UserError: an eps in linf is larger than the whole range of an image.
-    """
-    known = checkpoint.trained_for
-    norm = request.norm or (known.norm if known else "linf")
-    if request.eps:
-        value, written = max(request.eps)
-        if norm == "linf" and value > 1:
-            raise UserError(f"eps {written or value} in linf is beyond the range of images, 0 to 1: write 8/255 for 8")
-        return [ThreatModel(norm, eps, written) for eps, written in request.eps]
-    if known and known.norm == norm:
-        return [known]
-    return [ThreatModel(norm, None)]

@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from bench.core.types import Classifier, UserError
+from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
 from bench.evaluation import batching, checks, schedule
-from bench.evaluation.plan import Planned, plan
-from bench.evaluation.request import Request, Subject, device_named, threats
-from bench.models import checkpoints, memory_format, precision, search_copy
+from bench.evaluation.plan import Planned
+from bench.evaluation.request import Request, Subject
+from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
+from bench.models import memory_format, precision, search_copy
 from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import runs
@@ -24,28 +23,6 @@ from bench.store.provenance import provenance
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.Outcome], None]
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What attacks may ask for before a run."""
-
-    subject: Subject
-    device: str
-    classes: int
-
-    def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.subject.exemplars(per_class)
-        return images.to(self.device), labels.to(self.device)
-
-    def surrogate(self, name: str) -> Classifier:
-        model: Classifier = checkpoints.load(name).model.to(self.device).requires_grad_(False)
-        return model
-
-
-def _bound(planned: Planned, scene: _Scene) -> Planned:
-    bind = getattr(planned.attack, "bind", None)
-    return replace(planned, attack=bind(scene)) if bind else planned
 
 
 @dataclass(frozen=True)
@@ -69,41 +46,44 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     checks.check_images(tested.data.images, tested.data.name)
     few = tested.data.images[:16].to(device)
     with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
-        failures = checks.model_failures(model, tested.data.images[:32].to(device))
-        fatal = any(failure.name in checks.FATAL for failure in failures)
-        if failures and (fatal or not request.force):
-            seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
-            raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
-        classes = passes.classes(model, tested.data.images[:1].to(device))
+        forced = _checked(model, tested.data, device, request.force)
+        classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
         asked = threats(request, tested.checkpoint)
-        attacks = plan(request.attacks, model, asked[0], tested.checkpoint.trained_with)
-        for planned in attacks if len(asked) > 1 else []:
-            if planned.norm != asked[0].norm:
-                remedy = f"give --norm {planned.norm} and --eps"
-                raise UserError(
-                    f"attack {planned.label!r} measures {planned.norm}, the sweep {asked[0].norm}: {remedy}"
-                )
-        size = request.batch_size or batching.batch_size(model, tested.data.images[:1].to(device))
-        scene = _Scene(tested, device, classes)
-        clean = schedule.clean_predictions(model, tested.data, size, device)
-        bound = [_bound(planned, scene) for planned in attacks]
+        planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
+        job = _job(request, tested.data, model, device, asked)
+        attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
         with search_copy.searching(model, request.search_dtype, few) as search:
-            job = schedule.Job(
-                model,
-                tested.data,
-                clean,
-                asked,
-                request.seed,
-                size,
-                device,
-                order=request.order,
-                keep=request.save_adversarial,
-                search=None if search is model else search,
-            )
-            record = _record(request, tested, job, bound) | {"forced": [failure.name for failure in failures]}
+            job = replace(job, search=None if search is model else search)
+            record = _record(request, tested, job, attacks) | {"forced": forced}
             record["zero_gradients"] = _zero_gradients(job)
-            yield Prepared(job, bound, record)
+            yield Prepared(job, attacks, record)
+
+
+def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> list[str]:
+    """The names of the checks that a model fails and that force lets pass."""
+    failures = checks.model_failures(model, data.images[:32].to(device))
+    fatal = any(failure.name in checks.FATAL for failure in failures)
+    if failures and (fatal or not force):
+        seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
+        raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
+    return [failure.name for failure in failures]
+
+
+def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
+    """What the chunks of a run have in common: its batch size is settled and clean images are predicted here."""
+    size = request.batch_size or batching.batch_size(model, data.images[:1].to(device))
+    return schedule.Job(
+        model,
+        data,
+        schedule.clean_predictions(model, data, size, device),
+        asked,
+        request.seed,
+        size,
+        device,
+        order=request.order,
+        keep=request.save_adversarial,
+    )
 
 
 def _zero_gradients(job: schedule.Job) -> float | None:

@@ -1,0 +1,94 @@
+"""The words of a request as objects: its device, its threat models and its attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.specs import threat_model
+from bench.core.types import Checkpoint, Classifier, ThreatModel, UserError
+from bench.evaluation.plan import Planned, plan
+from bench.evaluation.request import Request, Subject
+from bench.models import checkpoints
+
+
+def device_named(name: str) -> str:
+    """Resolve "auto" and refuse a device that is not there.
+
+    Raises:
+        UserError: torch does not know it, or it is absent.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r} is not available here: use cpu or auto") from None
+    return chosen
+
+
+def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
+    """The threat models of a request, one an eps; the stanza's `trained_for` fills what is left open.
+
+    Raises:
+        UserError: an eps in linf is larger than the whole range of an image.
+    """
+    known = checkpoint.trained_for
+    norm = request.norm or (known.norm if known else "linf")
+    if request.eps:
+        return [threat_model(norm, eps, written) for eps, written in request.eps]
+    if known and known.norm == norm:
+        return [known]
+    return [ThreatModel(norm, None)]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What attacks may ask for before a run; see `bench.core.types.Scene`."""
+
+    subject: Subject
+    device: str
+    classes: int
+
+    def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
+        """Clean reference images and labels, `per_class` of each class, on the run's device."""
+        images, labels = self.subject.exemplars(per_class)
+        return images.to(self.device), labels.to(self.device)
+
+    def surrogate(self, name: str) -> Classifier:
+        """Another model of the registry, ready to be attacked.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        model: Classifier = checkpoints.load(name).model.to(self.device).requires_grad_(False)
+        return model
+
+
+def attacks_of(
+    request: Request, model: Classifier, asked: list[ThreatModel], trained_with: Mapping[str, Mapping[str, Any]]
+) -> list[Planned]:
+    """The attacks of a request, in the order written, each fit for the model and for every threat model asked.
+
+    Raises:
+        UserError: a name or field is wrong, or an attack does not fit the model or the threat models.
+    """
+    planned = plan(request.attacks, model, asked[0], trained_with)
+    for attack in planned if len(asked) > 1 else []:
+        if attack.norm != asked[0].norm:
+            remedy = f"give --norm {attack.norm} and --eps"
+            raise UserError(f"attack {attack.label!r} measures {attack.norm}, the sweep {asked[0].norm}: {remedy}")
+    return planned
+
+
+def bound(planned: Planned, scene: Scene) -> Planned:
+    """An attack that has asked the scene for what it needs.
+
+    Raises:
+        UserError: the scene has not what it needs.
+    """
+    bind = getattr(planned.attack, "bind", None)
+    return replace(planned, attack=bind(scene)) if bind else planned
