@@ -36,7 +36,7 @@ def enter(command: click.Command, program: str) -> NoReturn:
 def _leave(fault: BaseException, program: str) -> NoReturn:
     """Say what went wrong, in one line, and exit."""
     text, status = one_line(fault), _FAULT
-    if isinstance(fault, BrokenPipeError):
+    if isinstance(fault, BrokenPipeError) or isinstance(fault.__context__, BrokenPipeError):  # click makes it an exit
         # Nobody reads on, as in `| head`; what is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_PIPE_CLOSED)

@@ -230,7 +230,7 @@ def _literal(node: ast.expr, part: str, kind: str) -> Any:
     try:
         return _value(node)
     except OverflowError:
-        raise UserError(f"{kind} {shown(part)} has a number that is too large: write one below 2^63") from None
+        raise UserError(f"{kind} {shown(part)} has a number that is too large: write a smaller one") from None
     except (ValueError, TypeError, ArithmeticError, SyntaxError, RecursionError, MemoryError):
         example = _EXAMPLES[kind].partition(",")[0]
         raise UserError(f"{kind} {shown(part)}: only literal arguments are read: write {example}") from None
@@ -245,6 +245,6 @@ def _value(node: ast.expr) -> Any:
         return tuple(map(_value, node.elts))
     value = ast.literal_eval(node)
     hash(value)
-    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < 2**63):
+    if abs(value) >= 2**63 if isinstance(value, int) else isinstance(value, float) and not math.isfinite(value):
         raise OverflowError
     return value

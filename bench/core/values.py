@@ -79,6 +79,5 @@ def described(hint: Any, bounds: Bounds) -> str:
     if origin in (tuple, list) and inner:
         return f"a list, each of it {described(inner[0], bounds)}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        nested = get_origin(inner[1])
-        return "a table of tables" if isinstance(nested, type) and issubclass(nested, Mapping) else "a table"
+        return "a table" if inner[1] is Any else f"a table of {'strings' if inner[1] is str else 'tables'}"
     return _NAMES.get(hint, f"a number {bounds}".strip() if hint is Any else f"a {getattr(hint, '__name__', hint)}")
