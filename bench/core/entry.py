@@ -25,10 +25,15 @@ def enter(command: click.Command, program: str) -> NoReturn:
         command: the command line's root.
         program: its name, which stands before every fault.
     """
+    out = sys.stdout
     try:
         code = command.main(standalone_mode=False)
         sys.stdout.flush()
     except BaseException as fault:
+        if isinstance(fault, BrokenPipeError) or sys.stdout is not out:  # click puts another there, and exits
+            # Nobody reads on, as in `| head`; what is still buffered must not fail again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            sys.exit(_PIPE_CLOSED)
         _leave(fault, program)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -36,10 +41,6 @@ def enter(command: click.Command, program: str) -> NoReturn:
 def _leave(fault: BaseException, program: str) -> NoReturn:
     """Say what went wrong, in one line, and exit."""
     text, status = one_line(fault), _FAULT
-    if isinstance(fault, BrokenPipeError) or isinstance(fault.__context__, BrokenPipeError):  # click makes it an exit
-        # Nobody reads on, as in `| head`; what is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_PIPE_CLOSED)
     if isinstance(fault, click.exceptions.NoArgsIsHelpError):
         click.echo(fault.ctx.get_help(), err=True)
         sys.exit(_FAULT)
