@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.core.entry import enter
 from bench.core.registry import defenses
+
+if TYPE_CHECKING:  # a recipe imports torch
+    from defenses.training.recipe import Recipe
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,12 +40,12 @@ def train(recipe: str, settings: tuple[str, ...], out: Path | None, resume: bool
     click.echo(f"weights: {out / 'weights.safetensors'}  stanza: {out / 'stanza.toml'}  log: {out / 'log.csv'}")
 
 
-def _summary(recipe: Any, row: dict[str, float | None]) -> str:
+def _summary(recipe: Recipe, row: dict[str, float | None]) -> str:
     parts = [f"{recipe.name}: epoch {row['epoch']:.0f}"]
     if row.get("held_out_accuracy") is not None:
         parts.append(f"held-out clean {row['held_out_accuracy']:.1%}")
-    if row.get("held_out_pgd_accuracy") is not None:
-        threat = recipe.threat()
+    threat = recipe.threat()
+    if threat is not None and row.get("held_out_pgd_accuracy") is not None:
         parts.append(f"PGD-{recipe.evaluation.steps} {threat.norm} {threat.written} {row['held_out_pgd_accuracy']:.1%}")
     return ", ".join(parts)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from bench.core.registry import defenses
-from bench.core.types import UserError
+from bench.core.types import HasFeatures, UserError
 from bench.ops import losses, passes, rng
 from bench.ops.frozen import frozen
 from bench.ops.latent_losses import TERMS, Divergence
@@ -22,18 +22,23 @@ from defenses.trades import kl_from_clean
 class ADR(AdversarialDefense):
     """Adversarial training or TRADES, and clean and attacked images kept together in a latent layer.
 
-    The layer is where the model's `cut` puts its features; the paper's follows the convolutions. The weights of the
-    components are the paper's lambdas: `lc` local and `gb` global compactness, `smt` smoothness, `conf` confidence
-    (see `bench.ops.latent_losses`). With all of them 0 it is the paper's ADV, or TRADES with `beta`.
+    The layer is where the model's `cut` puts its features; the paper's follows the convolutions. The inner attack runs
+    in evaluation mode; the authors' first code attacks in training mode.
 
-    `form` weighs the cross-entropies of `base` adv, clean half included: "tf", the code released with the paper, halves
-    both; "port", its later PyTorch version, takes both whole, so that the components weigh half as much there. The
-    inner attack of adv climbs cross-entropy from a uniform start; that of trades KL from x + `start` N(0, 1), both in
-    evaluation mode (the first code attacks in training mode).
-
-    `lc_gradient` adversarial holds the clean features of the local term fixed, as both codes do. Where attacks lower
-    features, that raises the clean ones too, which share the weights, so that nothing bounds their scale; "both" lets
-    the gradient through both.
+    Attributes:
+        base: adv attacks cross-entropy from a uniform start; trades attacks KL from x + `start` N(0, 1).
+        lc: the weight (the paper's lambda) of local compactness; see `bench.ops.latent_losses` for all four. With all
+            of them 0 this is the paper's ADV, or TRADES with `beta`.
+        gb: the weight of global compactness.
+        smt: the weight of smoothness.
+        conf: the weight of confidence.
+        form: how adv weighs clean and adversarial cross-entropy. tf, the code released with the paper, halves both;
+            port, its later PyTorch version, takes both whole, so that the components weigh half as much there.
+        beta: the weight of TRADES' KL.
+        start: the spread of the noise that trades starts from.
+        lc_gradient: adversarial holds the clean features of the local term fixed, as both codes do. Where attacks
+            lower features, that raises the clean ones too, which share the weights, so that nothing bounds their
+            scale; both lets the gradient through both.
     """
 
     step_size: str = "0.007"
@@ -56,7 +61,7 @@ class ADR(AdversarialDefense):
             if not (math.isfinite(weight) and weight >= 0):
                 raise UserError(f"adr weight {name} is {weight}: give a finite number of at least 0")
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: HasFeatures, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
         x_adv = self._adversarial(model, x, y, keys)
         z, z_adv = model.features(x), model.features(x_adv)
@@ -72,7 +77,7 @@ class ADR(AdversarialDefense):
         both = natural + losses.cross_entropy(logits_adv, y)
         return both / 2 if self.form == "tf" else both
 
-    def _adversarial(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def _adversarial(self, model: HasFeatures, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         ball = self.ball(x)
         if self.base == "adv":
             return self.climb(model, losses.ce, ball, y, ball.sample(keys))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.registry import defenses
 from bench.core.specs import parse_eps
-from bench.core.types import UserError
+from bench.core.types import Classifier, UserError
 from bench.ops import losses, passes, rng
 from bench.ops.adversarial_labels import LabelAdversary, Solution, soft_cross_entropy
 from bench.ops.ascent import Schedule, ascend
@@ -42,13 +42,18 @@ def most_one_step(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
 class Bilateral(AdversarialDefense):
     """Cross-entropy of adversarial labels at adversarial images (Wang and Zhang 2019): R-MC-LA, as it stands.
 
-    The image: `steps` steps of `step_size` (as long as eps unless given) down the cross-entropy of a target class, from
-    x + U(-eps, eps), which as in the authors' code is clipped only after the first gradient. `target`: the wrong class
-    with the highest clean logit (MC), a `random` one (R-RAND-LA), the nearest by the last layer (`mosa`, R-MOSA-LA), or
-    that for images that are right and MC for the others (`mix`). Without `random_start` the R goes. The label:
-    see `bench.ops.adversarial_labels.LabelAdversary`; `one_hot` is R-MC without LA, `top` 9 is R-MC-LA9. Both are made
-    from the clean image in evaluation mode; the loss is taken in training mode. R-MC-LA+ is this with a later schedule,
-    in a recipe.
+    The image descends the cross-entropy of a target class from x + U(-eps, eps), which as in the authors' code is
+    clipped only after the first gradient. Image and label are made from the clean image in evaluation mode; the loss is
+    taken in training mode. R-MC-LA+ is this with a later schedule, in a recipe.
+
+    Attributes:
+        step_size: as long as eps unless given.
+        target: the wrong class with the highest clean logit (most_confusing, MC), any wrong one (random, R-RAND-LA),
+            the nearest by the last layer (mosa, R-MOSA-LA), or that for images that are right and MC for others (mix).
+        random_start: the R of the names.
+        labels: how labels are made (see `bench.ops.adversarial_labels.LabelAdversary`); one_hot is R-MC without LA.
+        beta: see `LabelAdversary`, as for `gamma`.
+        top: how many wrong classes share the label's mass, 0 for all; 9 is R-MC-LA9.
     """
 
     steps: int = 1
@@ -73,7 +78,7 @@ class Bilateral(AdversarialDefense):
         """What makes the labels."""
         return LabelAdversary(self.labels, self.beta, self.gamma, self.top)
 
-    def targets(self, model: Any, logits: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def targets(self, model: Classifier, logits: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """The class (N,) that each image is moved to, by its clean logits (N, K).
 
         Raises:
@@ -91,7 +96,7 @@ class Bilateral(AdversarialDefense):
         nearest = most_one_step(logits, y, head.weight.detach())
         return nearest if self.target == "mosa" else torch.where(logits.argmax(1) == y, nearest, confusing)
 
-    def adversarial(self, model: Any, x: Tensor, y: Tensor, keys: Tensor, target: Tensor) -> Tensor:
+    def adversarial(self, model: Classifier, x: Tensor, y: Tensor, keys: Tensor, target: Tensor) -> Tensor:
         """Images (N, C, H, W) moved toward their targets (N,)."""
         ball, start = self.ball(x), x
         if self.random_start:
@@ -100,7 +105,7 @@ class Bilateral(AdversarialDefense):
         schedule = Schedule(self.steps, size, stop=False)
         return ascend(model, losses.targeted_ce, ball, y, start, schedule, (target,)).x_adv
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
         with frozen(model):
             clean = passes.outputs(model, x)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from bench.core.fields import bounded
 from bench.core.registry import defenses
-from bench.core.types import ThreatModel, UserError
+from bench.core.types import Classifier, ThreatModel, UserError
 from bench.ops import losses, passes, rng
 from bench.ops.frozen import frozen
 from defenses.critic import PRIORS, Critic, draws
@@ -28,11 +28,22 @@ class ER(AdversarialDefense):
     descend CE(x), or half CE(x) plus half CE(x_adv); (4) the encoder descends weight E T(codes). Steps (2) and (4) are
     made for x, then for x_adv.
 
-    The recipe's learning rate is the encoder's; the critic's and the classifier's are `critic_rate` and
-    `classifier_rate` times that (0.5 and 0.05 in the public code). Here every step has gradients of its own, and
-    dropout and batch normalisation train throughout. With `reference_quirks` they do what the public code does:
-    gradients are cleared once a batch, so that the encoder takes the gradient of (3) again at each step of (4) and the
-    critic that of x again for x_adv, and from the second epoch on the model is left in evaluation mode.
+    Every step has gradients of its own, and dropout and batch normalisation train throughout.
+
+    Attributes:
+        weight: of the distance to the prior.
+        prior: what the codes are pulled toward.
+        minmax: whether adversarial images are trained on too.
+        delay: the first epoch, from 0, that has them.
+        own_labels: attack the model's own predictions instead of the labels.
+        critic_rate: the critic's learning rate as a share of the encoder's, which is the recipe's.
+        classifier_rate: the classifier's, likewise (0.05 in the public code).
+        clip: the bound of the critic's weights.
+        width: units in each of the critic's hidden layers.
+        depth: the critic's hidden layers.
+        reference_quirks: do what the public code does: gradients are cleared once a batch, so that the encoder takes
+            the gradient of (3) again at each step of (4) and the critic that of x again for x_adv, and from the second
+            epoch on the model is left in evaluation mode.
     """
 
     weight: float = 5e-4
@@ -70,8 +81,8 @@ class ER(AdversarialDefense):
         head = model.get_submodule("head")
         encoder = make(nn.ModuleList(part for part in model.children() if part is not head))
         rate = encoder.param_groups[0]["initial_lr"]
-        found = {"encoder": encoder, "classifier": make(head, lr=self.classifier_rate * rate)}
-        return found | {name: make(part, lr=self.critic_rate * rate) for name, part in modules.items()}
+        both = {"encoder": encoder, "classifier": make(head, lr=self.classifier_rate * rate)}
+        return both | {name: make(part, lr=self.critic_rate * rate) for name, part in modules.items()}
 
     def step(self, trainee: Trainee, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Steps (1) to (4) on one batch; the loss returned is that of (3) plus the weighted T of (4)."""
@@ -97,7 +108,7 @@ class ER(AdversarialDefense):
     def _critic(self, trainee: Trainee) -> Critic:
         return cast(Critic, trainee.modules["critic"])
 
-    def _adversarial(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def _adversarial(self, model: Classifier, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         if self.own_labels:
             with frozen(model):
                 y = passes.outputs(model, x).argmax(1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from bench.core.registry import defenses
+from bench.core.types import Classifier
 from bench.ops import losses
 from defenses.defense import AdversarialDefense
 
@@ -20,7 +20,7 @@ class Madry(AdversarialDefense):
     The attack runs in evaluation mode; the authors' code attacks in training mode.
     """
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean cross-entropy at the adversarial images; see `Defense.loss`."""
         ball = self.ball(x)
         x_adv = self.climb(model, losses.ce, ball, y, ball.sample(keys))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.core.registry import defenses
-from bench.core.types import ThreatModel
+from bench.core.types import HasCenters, ThreatModel
 from bench.ops import center_losses, passes, rng
 from bench.ops.frozen import frozen
 from defenses.defense import AdversarialDefense
@@ -19,9 +19,13 @@ from defenses.defense import AdversarialDefense
 class MAT(AdversarialDefense):
     """FTC + alpha SO + beta BIBO (eqs. 4, 6 and 8); alpha = 0 or beta = 0 gives the paper's ablations.
 
-    BIBO's maximum is found as TRADES finds its second term: PGD on the cosine distance to the clean features, from
-    x + 0.001 N(0, 1) because the distance is flat at x, in evaluation mode; the loss is taken in training mode with the
-    gradient through both features. The paper's text names neither alpha nor beta; 1 and TRADES' 6 are ours.
+    BIBO's maximum is sought as TRADES seeks its second term, by PGD on the cosine distance to the clean features in
+    evaluation mode; the loss is taken in training mode with the gradient through both features.
+
+    Attributes:
+        alpha: the weight of SO. The paper's text names neither this nor beta: 1 and TRADES' 6 are ours.
+        beta: the weight of BIBO.
+        start: the spread of the noise that PGD starts from, because the distance is flat at x.
     """
 
     step_size: str = "0.007"
@@ -31,7 +35,7 @@ class MAT(AdversarialDefense):
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify", "class_centers")
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: HasCenters, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
         x_adv = self._adversarial(model, x, y, keys) if self.beta else None
         z, centers = model.features(x), model.class_centers()
@@ -42,7 +46,7 @@ class MAT(AdversarialDefense):
             total = total + self.beta * center_losses.cosine_distance(z, model.features(x_adv))
         return total.mean()
 
-    def _adversarial(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def _adversarial(self, model: HasCenters, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         away = center_losses.MatObjective(alpha=0, beta=1, ftc=0)
         start = x + self.start * rng.normal(keys, x.shape[1:])
         with frozen(model):

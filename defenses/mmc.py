@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from bench.core.registry import defenses
-from bench.core.types import ThreatModel
+from bench.core.types import HasCenters, ThreatModel
 from bench.ops import center_losses, losses
 from defenses.defense import AdversarialDefense
 
@@ -27,7 +27,7 @@ class MMC(AdversarialDefense):
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify", "class_centers")
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: HasCenters, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
         if self.adversarial:
             ball = self.ball(x)

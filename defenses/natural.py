@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from bench.core.registry import defenses
+from bench.core.types import Classifier
 from bench.ops import losses
 from defenses.defense import Defense
 
@@ -17,6 +17,6 @@ from defenses.defense import Defense
 class Natural(Defense):
     """Cross-entropy on clean images."""
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean cross-entropy; see `Defense.loss`."""
         return losses.cross_entropy(model(x), y).mean()

@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from bench.core.registry import defenses
+from bench.core.types import Classifier
 from bench.ops import losses, passes, rng
 from bench.ops.frozen import frozen
 from defenses.defense import AdversarialDefense
 
 
-def kl_from_clean(model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+def kl_from_clean(model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     """KL(clean || adversarial) alone, as an objective. Reference: clean logits (N, K)."""
     logits = model(x)
     return losses.kl_divergence(clean, logits), logits
@@ -31,7 +32,7 @@ class Trades(AdversarialDefense):
     beta: float = 6.0
     start: float = 0.001
 
-    def loss(self, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
         """Mean loss; see `Defense.loss`."""
         with frozen(model):
             clean = passes.outputs(model, x)

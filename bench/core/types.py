@@ -105,10 +105,14 @@ References are per-example tensors with a leading N (clean features, targets, ..
 class Attack(Protocol):
     """Proposes adversarial examples; never judges them.
 
-    A frozen dataclass whose fields are its parameters; it keeps no state. `needs` names the methods that the model must
-    have; `norms` the norms it can work in, the preferred one first; `minimal` says that it looks for the smallest
-    perturbation and ignores eps. A field with metadata {"bound": True} is filled by `bind(scene)`, not by the user. An
-    ensemble has a method `stages(norm)` too: names and attacks to run in turn on what is left, with rows of their own.
+    A frozen dataclass whose fields are its parameters (see `bench.core.fields.bounded`); it keeps no state. A field
+    with metadata {"bound": True} is filled by `bind(scene)`, not by the user. An ensemble has a method `stages(norm)`
+    too: names and attacks to run in turn on what is left, with rows of their own.
+
+    Attributes:
+        needs: the methods that the model must have.
+        norms: the norms it can work in, the preferred one first.
+        minimal: whether it looks for the smallest perturbation and ignores eps.
     """
 
     needs: ClassVar[tuple[str, ...]]

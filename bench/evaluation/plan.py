@@ -10,7 +10,7 @@ from bench.core import registry
 from bench.core.fields import settable
 from bench.core.from_specs import attack_from
 from bench.core.specs import Spec, parse_specs
-from bench.core.types import Attack, Norm, ThreatModel, UserError
+from bench.core.types import Attack, Classifier, Norm, ThreatModel, UserError
 
 ADAPTIVE, MINIMAL = "adaptive", "minimal"
 
@@ -57,7 +57,7 @@ class Planned:
         return bool(getattr(self.attack, "adaptive", False))
 
 
-def missing_needs(attack: Any, model: Any) -> list[str]:
+def missing_needs(attack: Any, model: Classifier) -> list[str]:
     """The methods that the attack needs and the model lacks."""
     return [need for need in attack.needs if not callable(getattr(model, need, None))]
 
@@ -70,7 +70,7 @@ def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
     raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
 
 
-def _adaptive(model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
+def _adaptive(model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """Every adaptive attack that fits; one with `adaptive_to` only where `trained_with` has one of these names."""
     return [
         Spec(name)
@@ -80,7 +80,7 @@ def _adaptive(model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) 
     ]
 
 
-def _members(preset: Spec, model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
+def _members(preset: Spec, model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
     adaptive = preset.name == ADAPTIVE
     members = _adaptive(model, threat, trained_with) if adaptive else parse_specs(_COMPLEMENTARY[threat.norm])
@@ -95,7 +95,7 @@ def _members(preset: Spec, model: Any, threat: ThreatModel, trained_with: Mappin
     return result
 
 
-def _expanded(specs: list[Spec], model: Any, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
+def _expanded(specs: list[Spec], model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """Specs with the presets replaced by their members, each named once."""
     presets = (ADAPTIVE, MINIMAL)
     groups = [_members(spec, model, threat, trained_with) if spec.name in presets else [spec] for spec in specs]
@@ -103,7 +103,7 @@ def _expanded(specs: list[Spec], model: Any, threat: ThreatModel, trained_with: 
 
 
 def plan(
-    written: str, model: Any, threat: ThreatModel, trained_with: Mapping[str, Mapping[str, Any]] | None = None
+    written: str, model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[Planned]:
     """Resolve an attack list for a model and a threat model, in the order written.
 

@@ -10,10 +10,9 @@ import csv
 import io
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench.core.files import write_atomically
@@ -144,7 +143,7 @@ def _keep_best(recipe: Recipe, trainee: Trainee, progress: Progress, row: Row) -
         progress.best_score, progress.best_epoch, progress.best_weights = score, progress.epochs + 1, weights
 
 
-def evaluation(recipe: Recipe, model: Any, data: ImageSet, held_out: ImageSet) -> Row:
+def evaluation(recipe: Recipe, model: nn.Module, data: ImageSet, held_out: ImageSet) -> Row:
     """Accuracy on the held-out images, clean and under PGD, and on as many training images."""
     result: Row = {}
     if not len(held_out):
@@ -166,7 +165,7 @@ def evaluation(recipe: Recipe, model: Any, data: ImageSet, held_out: ImageSet) -
     return result
 
 
-def _accuracy(model: Any, x: Tensor, y: Tensor) -> float:
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     right = 0
     for images, labels in zip(torch.split(x, _EVALUATION_BATCH), torch.split(y, _EVALUATION_BATCH), strict=True):
         right += int((passes.outputs(model, images).argmax(1) == labels).sum())

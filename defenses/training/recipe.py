@@ -42,9 +42,12 @@ class DataPart:
 class TrainPart:
     """[train]: the optimiser, its schedule in epochs, and what is kept.
 
-    `decay_on` kernels leaves biases and normalisation out of weight decay. `warmup` epochs rise linearly from zero.
-    `keep` best takes the epoch with the best held-out PGD accuracy (clean accuracy for a defense without a threat
-    model). `store` is the precision of the written weights. `mixed_precision` computes in bfloat16: auto on CUDA only.
+    Attributes:
+        decay_on: kernels leaves biases and normalisation out of weight decay.
+        warmup: epochs in which the learning rate rises linearly from zero.
+        keep: best takes the epoch with the best held-out PGD accuracy (clean accuracy without a threat model).
+        store: the precision of the written weights.
+        mixed_precision: compute in bfloat16; auto does on CUDA only.
     """
 
     epochs: int = bounded(low=1)

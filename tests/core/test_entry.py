@@ -90,7 +90,7 @@ def test_bad_input_is_one_line_and_exit_2(program, arguments, tmp_path, monkeypa
         {"bench": bench_entry, "defenses": defenses_entry}[program]()
     said = capsys.readouterr().err
     assert stop.value.code == 2 and said.count("\n") == 1 and said.startswith(f"{program}: ")
-    assert "internal error" not in said and len(said) < 2000
+    assert "internal error" not in said
 
 
 def run(out: object) -> subprocess.CompletedProcess[str]:
