@@ -8,7 +8,6 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -73,7 +72,7 @@ def read(path: Path) -> dict[str, Checkpoint]:
     return {name: _stanza(path, name, entry) for name, entry in content.items()}
 
 
-def _stanza(path: Path, name: str, entry: Any) -> Checkpoint:
+def _stanza(path: Path, name: str, entry: object) -> Checkpoint:
     where = f"{path}: model {name!r}"
     if not isinstance(entry, dict):
         raise UserError(f"{where} is not a table: write [{name}] above its keys")
@@ -93,7 +92,7 @@ def _stanza(path: Path, name: str, entry: Any) -> Checkpoint:
     return Checkpoint(name=name, home=path.parent.resolve(), **values)
 
 
-def _threat_model(where: str, entry: Any) -> ThreatModel | None:
+def _threat_model(where: str, entry: object) -> ThreatModel | None:
     if entry is None:
         return None
     if not isinstance(entry, dict) or not {"norm"} <= set(entry) <= {"norm", "eps"} or entry["norm"] not in NORMS:
