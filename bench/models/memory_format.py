@@ -1,8 +1,6 @@
 """How a model's weights lie in memory while it is attacked: the same numbers, read faster.
 
-Where a model pools maxima, CPU kernels that keep the channels of a pixel together are faster: on the small MNIST net,
-one thread, a forward pass 1.2 times, one with an input gradient by a few percent. Elsewhere they gain nothing. Logits
-may differ in the last bit, so whatever judges must lay the model out as whatever attacked it: both go through
+Logits may differ in the last bit, so whatever judges must lay the model out as whatever attacked it: both go through
 `suited`.
 """
 
@@ -10,33 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.core.types import Classifier
 from bench.ops import passes
 
 _AGREES = 1e-4
 
 
 @contextmanager
-def suited(model: Any, images: Tensor) -> Iterator[None]:
+def suited(model: Classifier, images: Tensor) -> Iterator[None]:
     """Lay the weights of a prepared model out as its kernels like them; inside the block, and the same ones after it.
 
     `images` (n, C, H, W) are a few that it must classify as before: a module may depend on the usual layout.
     """
-    logits = _logits(model, images) if isinstance(model, nn.Module) and _gains(model, images) else None
-    if logits is None:
+    module = model if isinstance(model, nn.Module) and _gains(model, images) else None
+    logits = None if module is None else _logits(module, images)
+    if module is None or logits is None:
         yield
         return
-    weights = list(model.parameters())
+    weights = list(module.parameters())
     before = [weight.data for weight in weights]
     try:
         for weight in weights:
             if weight.dim() == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        if not _classifies(model, images, logits):
+        if not _classifies(module, images, logits):
             _restore(weights, before)
         yield
     finally:
@@ -44,6 +43,10 @@ def suited(model: Any, images: Tensor) -> Iterator[None]:
 
 
 def _gains(model: nn.Module, images: Tensor) -> bool:
+    """Whether the model pools maxima on a CPU: there kernels that keep the channels of a pixel together are faster.
+
+    On the small MNIST net, one thread, a forward pass 1.2 times, one with an input gradient by a few percent.
+    """
     if images.device.type != "cpu":
         return False
     pools = any(isinstance(module, nn.MaxPool2d) for module in model.modules())
