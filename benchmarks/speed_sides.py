@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from bench.attacks.peers.adapter import imported
-from bench.core.types import NOT_FINITE, Budget, ImageSet, Norm, ThreatModel
+from bench.core import verdicts
+from bench.core.types import Budget, ImageSet, Norm, ThreatModel
 from bench.evaluation import batching, judge
 from bench.evaluation import schedule as trials
 from bench.evaluation.plan import Planned, plan
@@ -100,7 +101,7 @@ def answer(scene: Scene, x_adv: Tensor, eps: float | None) -> Answer:
     bound = None if eps is None else torch.full((len(x),), eps, dtype=torch.float64)
     with frozen(scene.model):
         seen = judge.judge(scene.model, x, x_adv.detach(), y, scene.norm, bound)
-    broken = seen.lawful & (seen.adv_pred != y) & (seen.adv_pred != NOT_FINITE)
+    broken = verdicts.broken(y, y, seen.adv_pred, seen.lawful)
     return Answer(broken, seen.size if eps is None else None)
 
 

@@ -23,10 +23,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.files import write_atomically
 from bench.core.from_specs import attack_from
 from bench.core.specs import Spec, parse_specs
-from bench.core.types import NOT_FINITE, Budget
+from bench.core.types import Budget
 from bench.evaluation import judge
 from bench.evaluation.request import Request, subject
 from bench.ops import active_set, passes, rng
@@ -70,7 +71,7 @@ def measured(target: Target, case: Case) -> dict[str, Any]:
         x_adv = attack(target.model, x, y, Budget(case.norm, None), keys).detach()
         seconds = time.perf_counter() - began
         verdict = judge.judge(target.model, x, x_adv, y, case.norm, None)
-    broken = verdict.lawful & (verdict.adv_pred != y) & (verdict.adv_pred != NOT_FINITE)
+    broken = verdicts.broken(y, y, verdict.adv_pred, verdict.lawful)
     sizes = torch.where(broken, verdict.size, math.inf).tolist()
     row = {
         "model": target.name,

@@ -29,7 +29,7 @@ class Progress:
         self._attack = ""
         self._robust = self._seen = 0
 
-    def __call__(self, outcome: schedule.Outcome) -> None:
+    def __call__(self, outcome: schedule.ChunkResult) -> None:
         """Take note of a chunk."""
         if outcome.chunk.planned.label != self._attack:
             self._attack, self._robust, self._seen = outcome.chunk.planned.label, 0, 0

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.core.types import CLEAN, NOT_FINITE, Budget
+from bench.core import verdicts
+from bench.core.types import CLEAN, Budget
 from bench.evaluation import judge, schedule
 from bench.evaluation.detectors.detector import Fitted, Known
 from bench.evaluation.detectors.joint_attack import Joint
@@ -107,7 +108,7 @@ class Grounds:
             keys = rng.keys(job.seed, job.data.indices, detections.JOINT).to(job.device)
             x_adv = attack(fitted, level, x, y, Budget(threat.norm, eps), keys)
             judged = judge.judge(job.model, x, x_adv, job.clean_pred.to(job.device), threat.norm, eps)
-            broken = judged.lawful & (judged.adv_pred != y) & (judged.adv_pred != NOT_FINITE)
+            broken = verdicts.broken(y, y, judged.adv_pred, judged.lawful)
             rows = _rows("test", detections.JOINT, job, judged.adv_pred)
             found = {"size": judged.size.tolist(), "lawful": judged.lawful.tolist(), "broken": broken.tolist()}
             tables.append(rows.assign(norm=threat.norm, eps=threat.eps, **found))

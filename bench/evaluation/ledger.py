@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.types import NOT_FINITE, ImageSet, Norm, Verdict
 from bench.evaluation import eps_order
 from bench.evaluation.judge import Judgement
@@ -15,18 +16,20 @@ from bench.ops import passes
 
 
 @dataclass(frozen=True)
-class Found:
-    """What an attack did in trials (m,): images, their judgement, passes, and whether the search met NaN."""
+class JudgedTrials:
+    """What an attack proposed in trials (m,), its judgement, its passes, and whether its search met NaN."""
 
     x_adv: Tensor
     judged: Judgement
     tally: passes.Tally
 
-    def again(self, rows: Tensor, second: Found) -> Found:
-        """The same with trials `rows` (n,) made a second time; the passes of both count."""
-        for mine, theirs in zip(self._columns, second._columns, strict=True):
-            mine[rows] = theirs
+    def replaced(self, rows: Tensor, second: JudgedTrials) -> JudgedTrials:
+        """The same with trials `rows` (n,) made a second time: the second result stands, the passes of both count."""
+        for column, replacement in zip(self._columns, second._columns, strict=True):
+            column[rows] = replacement
         self.tally.add_all(rows, second.tally)
+        # That the first search met NaN says nothing of the second, which was made because of it.
+        self.tally.not_finite[rows] = second.tally.not_finite
         return self
 
     @property
@@ -34,18 +37,25 @@ class Found:
         return [self.x_adv, self.judged.adv_pred, self.judged.size, self.judged.lawful]
 
 
-def joined(parts: Sequence[Found]) -> Found:
+def joined(parts: Sequence[JudgedTrials]) -> JudgedTrials:
     """Trials that were made in parts."""
     x_adv, *judged = (torch.cat(column) for column in zip(*(part._columns for part in parts), strict=True))
     tally, at = passes.Tally(len(x_adv), x_adv.device), 0
     for part in parts:
         tally.add_all(torch.arange(at, at + len(part.x_adv), device=x_adv.device), part.tally)
         at += len(part.x_adv)
-    return Found(x_adv, Judgement(*judged), tally)
+    return JudgedTrials(x_adv, Judgement(*judged), tally)
 
 
-class Sheet:
-    """What became of each image at each eps (n, L) under an attack or a stage of one: at first, nothing."""
+class Ledger:
+    """What became of each image at each eps (n, L) under an attack or a stage of one: at first, nothing.
+
+    Args:
+        part: the images (n,) of a chunk.
+        clean_pred: the model's predictions (n,) on them.
+        count: L, how many eps there are.
+        keep: whether adversarial examples are wanted.
+    """
 
     def __init__(self, part: ImageSet, clean_pred: Tensor, count: int, keep: bool) -> None:
         def everywhere(row: Tensor) -> Tensor:
@@ -66,32 +76,31 @@ class Sheet:
     @property
     def broken(self) -> Tensor:
         """Whether (n, L) an image was right and its example is lawful and misclassified."""
-        right, wrong = self.clean_pred == self.label, self.adv_pred != self.label
-        return right & wrong & self.lawful & (self.adv_pred != NOT_FINITE)
+        return verdicts.broken(self.label, self.clean_pred, self.adv_pred, self.lawful)
 
-    def write(self, image: Tensor, level: Tensor, found: Found) -> None:
+    def write(self, image: Tensor, level: Tensor, trials: JudgedTrials) -> None:
         """Enter what an attack did in trials (m,), and its passes.
 
         A break is entered in any case, anything else only where the clean image stands.
         """
         # A failed search that met NaN or infinity is flagged.
-        lost = found.tally.not_finite & (found.judged.size == 0)
-        adv_pred = torch.where(lost, NOT_FINITE, found.judged.adv_pred).cpu()
-        lawful, label = found.judged.lawful.cpu() & (adv_pred != NOT_FINITE), self.label[image, level]
+        lost = trials.tally.not_finite & (trials.judged.size == 0)
+        adv_pred = torch.where(lost, NOT_FINITE, trials.judged.adv_pred).cpu()
+        lawful, label = trials.judged.lawful.cpu() & (adv_pred != NOT_FINITE), self.label[image, level]
         untouched = (self.adv_pred[image, level] == label) & (self.size[image, level] == 0)
-        new = untouched | (lawful & (adv_pred != label))
-        entries = [adv_pred, found.judged.size.cpu(), lawful, found.x_adv.cpu()]
+        new = untouched | verdicts.broken(label, self.clean_pred[image, level], adv_pred, lawful)
+        entries = [adv_pred, trials.judged.size.cpu(), lawful, trials.x_adv.cpu()]
         for column, entry in zip(self._state, entries, strict=False):
             column[image[new], level[new]] = entry[new].to(column.dtype)
-        self.count(image, level, found.tally)
+        self.count(image, level, trials.tally)
 
     def count(self, image: Tensor, level: Tensor, tally: passes.Tally) -> None:
         """Add the passes of trials (m,)."""
         self.forwards[image, level] += tally.forwards.cpu()
         self.backwards[image, level] += tally.backwards.cpu()
 
-    def take(self, image: Tensor, level: Tensor, other: Sheet, source: Tensor) -> None:
-        """Take over the state, not the passes, that another sheet has of images (m,) at the eps `source` (m,)."""
+    def take(self, image: Tensor, level: Tensor, other: Ledger, source: Tensor) -> None:
+        """Take over the state, not the passes, that another ledger has of images (m,) at the eps `source` (m,)."""
         for column, theirs in zip(self._state, other._state, strict=True):
             column[image, level] = theirs[image, source]
 
@@ -105,7 +114,7 @@ class Sheet:
 
 
 def settle(
-    order: eps_order.Order, unsettled: Tensor, sheets: list[Sheet], total: Sheet, image: Tensor, level: Tensor
+    order: eps_order.Order, unsettled: Tensor, ledgers: list[Ledger], total: Ledger, image: Tensor, level: Tensor
 ) -> None:
     """Enter what the verdicts of images (m,) at their `level` (m,) say of other eps, and cross those trials off."""
     if order == "independent":
@@ -114,6 +123,6 @@ def settle(
     at[image], broken[image] = level, total.broken[image, level]
     above, below = eps_order.implied(unsettled, at, broken, order)
     rows, places = above.nonzero(as_tuple=True)
-    for sheet in sheets:
-        sheet.take(rows, places, total, at[rows])
+    for ledger in ledgers:
+        ledger.take(rows, places, total, at[rows])
     unsettled &= ~(above | below)

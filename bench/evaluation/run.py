@@ -22,7 +22,7 @@ from bench.store import runs
 from bench.store.provenance import provenance
 from bench.store.writer import Writer
 
-Progress = Callable[[schedule.Outcome], None]
+Progress = Callable[[schedule.ChunkResult], None]
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.files import one_line
-from bench.core.types import Budget, ImageSet, ThreatModel, UserError, Verdict
+from bench.core.types import Attack, Budget, Classifier, ImageSet, ThreatModel, UserError, Verdict
 from bench.evaluation import batching, eps_order
 from bench.evaluation.judge import judge, predictions
-from bench.evaluation.ledger import Found, Sheet, joined, settle
+from bench.evaluation.ledger import JudgedTrials, Ledger, joined, settle
 from bench.evaluation.plan import Planned
 from bench.ops import passes, rng
 
@@ -34,7 +34,7 @@ class Job:
     wanted. `search`, if given, is a form of the model for attacks to search on (see `bench.models.search_copy`).
     """
 
-    model: Any
+    model: Classifier
     data: ImageSet
     clean_pred: Tensor
     threats: Sequence[ThreatModel]
@@ -43,7 +43,7 @@ class Job:
     device: str = "cpu"
     order: eps_order.Order = "exact"
     keep: bool = False
-    search: Any = None
+    search: Classifier | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChunkResult:
     """Work done: verdicts by attack, then image, then eps, and the seconds that each attack or stage took.
 
     `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them.
@@ -69,7 +69,7 @@ class Outcome:
     x_adv: Tensor | None = None
 
 
-def clean_predictions(model: Any, data: ImageSet, batch_size: int, device: str) -> Tensor:
+def clean_predictions(model: Classifier, data: ImageSet, batch_size: int, device: str) -> Tensor:
     """Predicted classes (N,) of a prepared model on clean images, on the CPU."""
     batches = (data.images[at : at + batch_size] for at in range(0, len(data), batch_size))
     return torch.cat([predictions(passes.reference_outputs(model, x.to(device))).cpu() for x in batches])
@@ -91,7 +91,7 @@ def chunks(job: Job, attacks: Sequence[Planned]) -> list[Chunk]:
     return result
 
 
-def perform(job: Job, chunk: Chunk) -> Outcome:
+def perform(job: Job, chunk: Chunk) -> ChunkResult:
     """Attack and judge one chunk. Images that the model gets wrong are never attacked.
 
     An ensemble's stages attack what the ones before left, as judged here; a stage's row says what is left after it.
@@ -99,9 +99,9 @@ def perform(job: Job, chunk: Chunk) -> Outcome:
     part, planned = job.data.select(slice(chunk.start, chunk.stop)), chunk.planned
     clean_pred = job.clean_pred[chunk.start : chunk.stop]
     bounds = epsilons(planned, job.threats)
-    sheets = {label: Sheet(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
+    ledgers = {label: Ledger(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
     seconds = dict.fromkeys(planned.labels, 0.0)
-    total = sheets[planned.label]
+    total = ledgers[planned.label]
     unsettled = (clean_pred == part.labels).unsqueeze(1).repeat_interleave(len(bounds), 1)
     began = time.perf_counter()
     while bool(unsettled.any()):
@@ -110,41 +110,41 @@ def perform(job: Job, chunk: Chunk) -> Outcome:
             started = time.perf_counter()
             standing = ~total.broken[image, level]
             rows, at = image[standing], level[standing]
-            found = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()])
-            total.write(rows, at, found)
+            trials = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()])
+            total.write(rows, at, trials)
             if stage is not planned:
-                sheets[stage.label].take(image, level, total, level)
-                sheets[stage.label].count(rows, at, found.tally)
+                ledgers[stage.label].take(image, level, total, level)
+                ledgers[stage.label].count(rows, at, trials.tally)
                 seconds[stage.label] += time.perf_counter() - started
         unsettled[image, level] = False
-        settle(job.order, unsettled, list(sheets.values()), total, image, level)
+        settle(job.order, unsettled, list(ledgers.values()), total, image, level)
     seconds[planned.label] = time.perf_counter() - began
-    return _outcome(chunk, part, bounds, sheets, seconds)
+    return _result(chunk, part, bounds, ledgers, seconds)
 
 
-def _outcome(
-    chunk: Chunk, part: ImageSet, bounds: list[float | None], sheets: dict[str, Sheet], seconds: dict[str, float]
-) -> Outcome:
-    norm, every = chunk.planned.norm, list(sheets.values())
-    verdicts = [row for label, sheet in sheets.items() for row in sheet.verdicts(part.indices, label, norm, bounds)]
+def _result(
+    chunk: Chunk, part: ImageSet, bounds: list[float | None], ledgers: dict[str, Ledger], seconds: dict[str, float]
+) -> ChunkResult:
+    norm, every = chunk.planned.norm, list(ledgers.values())
+    rows = [row for label, ledger in ledgers.items() for row in ledger.verdicts(part.indices, label, norm, bounds)]
     if every[0].x_adv is None:
-        return Outcome(chunk, verdicts, seconds)
-    x_adv = torch.cat([sheet.x_adv.flatten(0, 1) for sheet in every if sheet.x_adv is not None])
+        return ChunkResult(chunk, rows, seconds)
+    x_adv = torch.cat([ledger.x_adv.flatten(0, 1) for ledger in every if ledger.x_adv is not None])
     x = part.images.repeat_interleave(len(bounds), 0).repeat(len(every), 1, 1, 1)
-    return Outcome(chunk, verdicts, seconds, x, x_adv)
+    return ChunkResult(chunk, rows, seconds, x, x_adv)
 
 
 def _attacked(
     job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, bounds: list[float | None]
-) -> Found:
+) -> JudgedTrials:
     """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
 
-    In fewer images at once where memory runs out. What the judge denies of a search on another form of the model is
-    searched again on the model itself.
+    In fewer images at once where memory runs out. Where a search on another form of the model proposed what the judge
+    denies, or met NaN or infinity and broke nothing, the image is searched again on the model itself.
     """
     eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
 
-    def attempt(places: Tensor, model: Any) -> Found:
+    def attempt(places: Tensor, model: Classifier) -> JudgedTrials:
         some, bound = rows[places], None if eps is None else eps[places].to(job.device)
         x, y = part.images[some].to(job.device), part.labels[some].to(job.device)
         # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
@@ -152,21 +152,23 @@ def _attacked(
         with passes.counted(len(some), job.device) as tally:
             x_adv = _proposed(planned, model, x, y, Budget(planned.norm, bound), keys)
         judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound)
-        return Found(x_adv, judged, tally)
+        return JudgedTrials(x_adv, judged, tally)
 
-    def search(places: Tensor) -> Found:
+    def search(places: Tensor) -> JudgedTrials:
         # Finds of a minimal attack lie at the boundary, which another form of the model has elsewhere.
         if job.search is None or eps is None:
             return attempt(places, job.model)
-        found = attempt(places, job.search)
-        stands = found.judged.lawful & (found.judged.adv_pred != part.labels[rows[places]].to(job.device))
-        denied = ((found.judged.size > 0) & ~stands).nonzero().squeeze(1)
-        return found.again(denied, attempt(places[denied.cpu()], job.model)) if len(denied) else found
+        trials = attempt(places, job.search)
+        judged, y = trials.judged, part.labels[rows[places]].to(job.device)
+        # A proposal that holds NaN has the size NaN: not 0, which is that of an image left as it was.
+        doubtful = (judged.size != 0) | trials.tally.not_finite
+        again = (doubtful & ~verdicts.broken(y, y, judged.adv_pred, judged.lawful)).nonzero().squeeze(1)
+        return trials.replaced(again, attempt(places[again.cpu()], job.model)) if len(again) else trials
 
     return batching.halving(search, torch.arange(len(rows)), joined)
 
 
-def _place(attack: Any, fault: Exception) -> str:
+def _place(attack: Attack, fault: Exception) -> str:
     """Where in the attack's own file it happened, as " (blur.py, line 31)"; empty where that cannot be told."""
     code = getattr(type(attack).__call__, "__code__", None)
     frames = [
@@ -175,7 +177,7 @@ def _place(attack: Any, fault: Exception) -> str:
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
-def _proposed(planned: Planned, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+def _proposed(planned: Planned, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
     try:
         x_adv = planned.attack(model, x, y, budget, keys)
     except Exception as fault:

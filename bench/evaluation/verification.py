@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.types import NOT_FINITE, UserError
 from bench.evaluation.judge import judge, predictions
 from bench.models import checkpoints, memory_format
@@ -31,7 +32,7 @@ def disagreements(model: Callable[[Tensor], Tensor], rows: Any, images: Any, cle
     eps = None if bound != bound else torch.full((len(rows),), float(bound), dtype=torch.float64)
     clean_pred = predictions(passes.reference_outputs(model, x))
     again = judge(model, x, x_adv, clean_pred, norm, eps)
-    broken = (clean_pred == label) & again.lawful & (again.adv_pred != label) & (again.adv_pred != NOT_FINITE)
+    broken = verdicts.broken(label, clean_pred, again.adv_pred, again.lawful)
     # A search that met NaN and found nothing is flagged by the search itself, not by the image it left behind.
     flagged = torch.tensor((rows["adv_pred"] == NOT_FINITE).tolist()) & (again.size == 0)
     stands = (

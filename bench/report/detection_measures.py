@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.core.types import CLEAN, NOT_FINITE
+from bench.core import verdicts
+from bench.core.types import CLEAN
 from bench.report.measures import WORST
 from bench.report.significance import wilson
 from bench.store import detections
@@ -95,7 +96,7 @@ def _meetings(fit_attack: str, table: pd.DataFrame, threat: Mapping[str, Any]) -
         if attack in (CLEAN, NOISE):
             continue
         rows = test[test["attack"] == attack].set_index("index").reindex(clean.index)
-        met, adversarial = _met(rows, right, level), rows["score"]
+        met, adversarial = _met(rows, clean, level), rows["score"]
         first = rows[met["met"]].iloc[:1]
         budget = {"norm": "".join(first["norm"].dropna()), "eps": next(iter(first["eps"]), None)}
         found = clean["score"][right], adversarial[met["broken"]]
@@ -106,10 +107,12 @@ def _meetings(fit_attack: str, table: pd.DataFrame, threat: Mapping[str, Any]) -
         yield shared | {"attack": WORST} | budget | _counted(_worst(inside), right, passed)
 
 
-def _met(rows: pd.DataFrame, right: pd.Series[Any], level: float) -> pd.DataFrame:
+def _met(rows: pd.DataFrame, clean: pd.DataFrame, level: float) -> pd.DataFrame:
     """Of each test image: was it attacked, broken, stopped at even odds, and did it pass the threshold broken."""
-    broken = right & rows["broken"].fillna(False).astype(bool) & (rows["adv_pred"] != NOT_FINITE)
-    met = right & rows["score"].notna()
+    # Rows of images that the attack never met are empty: nothing lawful was proposed for them.
+    lawful = rows["lawful"].fillna(False).astype(bool)
+    broken = verdicts.broken(clean["label"], clean["clean_pred"], rows["adv_pred"], lawful)
+    met = (clean["label"] == clean["clean_pred"]) & rows["score"].notna()
     stopped = met & ((rows["score"] > 0) | (rows["adv_pred"] == rows["label"]))
     return pd.DataFrame(
         {"met": met, "broken": broken, "stopped": stopped, "through": broken & ~(rows["score"] > level)}

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.core import verdicts
 from bench.core.types import NORMS, NOT_FINITE
 from bench.report.significance import wilson
 from bench.store import runs
@@ -214,7 +215,7 @@ def _order(one: Outcome) -> tuple[str, float]:
 def _images(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.set_index("index").sort_index()
     right = rows["label"] == rows["clean_pred"]
-    broken = rows["broken"] & right & (rows["adv_pred"] != NOT_FINITE)
+    broken = verdicts.broken(rows["label"], rows["clean_pred"], rows["adv_pred"], rows["lawful"])
     return pd.DataFrame({"right": right, "broken": broken, "size": rows["size"].where(broken)})
 
 

@@ -12,6 +12,7 @@ import torch
 
 from bench.core import from_specs, registry, specs
 from bench.core.types import CLEAN, UserError
+from bench.evaluation.probes.last_iterates import last_iterates
 from bench.evaluation.probes.probe import Exhibit, Images
 from bench.store import probes, runs
 from tests.support import subjects
@@ -91,6 +92,25 @@ def test_rescaling_undoes_saturation(model) -> None:
     assert robust["1"] > robust["100000"] == plain["robust"]
     with pytest.raises(UserError, match="needs the eps"):
         registry.probes["rescaled"]()(model, Exhibit(exhibit(model).clean, (), {**RECORD, "eps": None}, 8))
+
+
+class _NanWhenJudged(torch.nn.Module):
+    """Right on grey images and wrong on others, for which it answers NaN where no gradient is asked for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        away = (x - 0.5).abs().flatten(1).amax(1)
+        logits = torch.stack([-away, away - 1e-3], 1)
+        return logits if torch.is_grad_enabled() else torch.where(away[:, None] > 0, torch.nan, logits)
+
+
+def test_an_answer_that_is_not_finite_breaks_no_image() -> None:
+    x, y = torch.full((8, 1, 2, 2), 0.5), torch.zeros(8, dtype=torch.int64)
+    indices, nothing = torch.arange(8), torch.zeros(8, dtype=torch.bool)
+    shown = Exhibit(Images(CLEAN, "", None, x, y, indices, nothing), (), RECORD, 8)
+    (row,) = registry.probes["rescaled"](temperatures=(1.0,))(_NanWhenJudged(), shown).to_dict("records")
+    assert (row["right"], row["robust"], row["robust_accuracy"]) == (8, 8, 1.0)
+    (images,) = last_iterates(_NanWhenJudged(), shown)
+    assert len(images) == 8 and not images.broken.any() and bool((images.x != x).any())
 
 
 def test_an_embedding_is_the_same_twice_and_drawn_by_key(model) -> None:

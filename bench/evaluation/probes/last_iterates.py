@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.types import Budget, Norm
+from bench.evaluation.judge import predictions
 from bench.evaluation.probes.probe import Exhibit, Images
 from bench.ops import ascent, losses, norms, passes, rng
 
@@ -20,9 +22,9 @@ def last_iterates(model: Any, exhibit: Exhibit) -> Iterator[Images]:
     Of the clean images that are right, a batch at a time; `broken` says which are misclassified.
     """
     for clean in exhibit.batches(exhibit.clean):
-        right = clean.select(passes.reference_outputs(model, clean.x).argmax(1) == clean.y)
+        right = clean.select(predictions(passes.reference_outputs(model, clean.x)) == clean.y)
         x = _climbed(model, right, exhibit.record)
-        fooled = passes.reference_outputs(model, x).argmax(1) != right.y
+        fooled = verdicts.misclassified(right.y, predictions(passes.reference_outputs(model, x)))
         norm, eps = str(exhibit.record["norm"]), float(exhibit.record["eps"])
         yield Images("pgd", norm, eps, x, right.y, right.indices, fooled)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.registry import probes
 from bench.core.types import Budget, Norm, UserError
 from bench.evaluation.judge import judge, predictions
@@ -98,4 +99,4 @@ class _Plan:
         keys = rng.keys(self.seed, images.indices, "pgd")
         x_adv = ascent.first_success(model, x, y, budget, keys, schedule, [attempt])
         judged = judge(model, x, x_adv, y, self.norm, budget.eps)
-        return int((~judged.lawful | (judged.adv_pred == y)).sum())
+        return int((~verdicts.broken(y, y, judged.adv_pred, judged.lawful)).sum())

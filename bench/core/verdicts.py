@@ -1,0 +1,34 @@
+"""What makes a prediction wrong and an image broken: said once, for tensors, arrays and columns of a table alike.
+
+The functions work element by element, through operators alone: none of the three is imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from bench.core.types import NOT_FINITE
+
+Column = TypeVar("Column")
+"""A tensor, an array or a column of a table; all arguments of a call are of one kind."""
+
+
+def misclassified(label: Column, pred: Column) -> Column:
+    """Whether predictions (N,) name another class than the labels (N,); `NOT_FINITE` names no class at all."""
+    classes: Any = pred
+    wrong: Column = (classes != label) & (classes != NOT_FINITE)
+    return wrong
+
+
+def broken(label: Column, clean_pred: Column, adv_pred: Column, lawful: Column) -> Column:
+    """Whether images (N,) are right when clean and their adversarial examples lawful and misclassified.
+
+    Args:
+        label: the true classes.
+        clean_pred: the predictions on the clean images.
+        adv_pred: the predictions on the adversarial examples.
+        lawful: whether these are finite, in [0, 1] and within the budget, as bool.
+    """
+    right: Any = clean_pred == label
+    both: Column = right & lawful & misclassified(label, adv_pred)
+    return both
