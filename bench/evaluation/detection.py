@@ -1,4 +1,4 @@
-"""Detecting: a detector fitted, calibrated and tried on images of its own each, against attacks and a joint one."""
+"""Detecting: a detector fitted, calibrated and tested on separate images, against attacks and a joint one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 
 from bench.core import registry, specs
 from bench.core.from_specs import from_spec
-from bench.core.types import UserError
+from bench.core.types import Classifier, UserError
 from bench.data import loading
-from bench.evaluation.detection_images import Grounds, Suspects, parts
-from bench.evaluation.detectors.detector import Detector, Fitted, Known, fit
-from bench.evaluation.detectors.joint_attack import Joint
-from bench.evaluation.plan import missing_needs
+from bench.evaluation.detection_images import DetectionImages, Examples, parts
+from bench.evaluation.detectors.detector import Detector, Fitted, Measure, TrainingImages, fit
+from bench.evaluation.detectors.joint_attack import JointAttack
+from bench.evaluation.plan import Planned, missing_needs
 from bench.evaluation.request import Request, subject
 from bench.evaluation.run import Prepared, prepare
 from bench.models import checkpoints
@@ -34,15 +34,15 @@ def build(written: str) -> tuple[specs.Spec, Detector]:
     Raises:
         UserError: not one detector; unknown name or field, or a value of another kind than the field's default.
     """
-    found = specs.parse_specs(written, "detector")
-    if len(found) > 1:
-        raise UserError(f"--detector {written!r} names {len(found)} detectors: name one, and run the others in turn")
-    detector: Detector = from_spec("detector", registry.detectors, found[0])
-    return found[0], detector
+    named = specs.parse_specs(written, "detector")
+    if len(named) > 1:
+        raise UserError(f"--detector {written!r} names {len(named)} detectors: name one, and run the others in turn")
+    detector: Detector = from_spec("detector", registry.detectors, named[0])
+    return named[0], detector
 
 
-def known_of(prepared: Prepared, request: Request) -> Known:
-    """What a detector may know: the training split of the data that is attacked.
+def training_images(prepared: Prepared, request: Request) -> TrainingImages:
+    """What a detector may look at before it is fitted: the training split of the data that is attacked.
 
     Raises:
         UserError: the data has no training split, or it is the one that is attacked.
@@ -54,10 +54,12 @@ def known_of(prepared: Prepared, request: Request) -> Known:
     train = loading.load(name, "train", request.data_dir)
     classes = passes.classes(job.model, job.data.images[:1].to(job.device))
 
-    def encoder(named: str) -> Any:
-        return checkpoints.load(named).model.to(job.device).eval().requires_grad_(False)
+    def encoder(named: str) -> Classifier:
+        # Loaded for this alone, so there is no state to give back.
+        model: Classifier = checkpoints.load(named).model.to(job.device).requires_grad_(False)
+        return model
 
-    return Known(train.images, train.labels, classes, request.seed, job.batch_size, job.device, encoder)
+    return TrainingImages(train.images, train.labels, classes, request.seed, job.batch_size, job.device, encoder)
 
 
 def detect(request: Request, written: str, fit_attack: str | None, out: Path | None) -> Run:
@@ -67,8 +69,8 @@ def detect(request: Request, written: str, fit_attack: str | None, out: Path | N
         UserError: a detector, attack, model or data set cannot be had, or they do not fit each other.
     """
     spec, detector = build(written)
-    fitted_on = [str(one) for one in specs.parse_specs(fit_attack)] if fit_attack else []
-    named = [str(one) for one in specs.parse_specs(request.attacks)]
+    fitted_on = [str(attack) for attack in specs.parse_specs(fit_attack)] if fit_attack else []
+    named = [str(attack) for attack in specs.parse_specs(request.attacks)]
     request = replace(request, attacks=",".join(dict.fromkeys([*named, *fitted_on])))
     directory = out or _folder(request.model, spec.name)
     if directory.exists() and any(directory.iterdir()):
@@ -77,9 +79,9 @@ def detect(request: Request, written: str, fit_attack: str | None, out: Path | N
     with prepare(request, subject(request)) as prepared:
         if lacking := missing_needs(detector, prepared.job.model):
             raise UserError(f"detector {str(spec)!r} needs the model to have {', '.join(lacking)}: it has not")
-        trial = Trial(prepared, detector, known_of(prepared, request), fitted_on)
-        table = trial.scores()
-    record = _record(prepared, spec, detector, trial) | {"seconds": time.monotonic() - began}
+        evaluation = DetectorEvaluation(prepared, detector, training_images(prepared, request), fitted_on)
+        table = evaluation.scores()
+    record = _record(prepared, spec, detector, evaluation) | {"seconds": time.monotonic() - began}
     return detections.write(directory, record, table)
 
 
@@ -89,14 +91,14 @@ def _folder(model: str, detector: str) -> Path:
 
 
 @dataclass
-class Trial:
-    """One detector on one model; `facts` gathers what is worth recording."""
+class DetectorEvaluation:
+    """A detector on a model's images; `facts` gathers what is worth recording."""
 
     prepared: Prepared
     detector: Detector
-    known: Known
+    training: TrainingImages
     fit_attacks: Sequence[str]
-    joint: Joint = field(default_factory=Joint)
+    joint: JointAttack = field(default_factory=JointAttack)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def scores(self) -> pd.DataFrame:
@@ -104,43 +106,48 @@ class Trial:
         job, attacks = self.prepared.job, self.prepared.attacks
         if job.threats[0].eps is None:
             raise UserError("the joint attack on a detector needs a budget: give --eps")
-        grounds = Grounds(job, self.known, parts(job.data.indices, job.seed))
-        measure = self.detector.measure(job.model, self.known)
+        images = DetectionImages(job, self.training, parts(job.data.indices, job.seed))
+        measure = self.detector.measure(job.model, self.training)
         self.facts = {**measure.facts, "thresholds": {}, "noise": {}}
-        met = [grounds.attacked("test", planned) for planned in attacks]
-        tables = []
-        for planned in attacks:
-            if self.fit_attacks and planned.label not in self.fit_attacks:
-                continue
-            adversarial = grounds.attacked("fit", planned).broken
-            distance = adversarial.mean_distance(grounds.clean("fit")) if len(adversarial.x) else 0.0
-            harmless = [grounds.clean("fit").right, grounds.noisy("fit", distance)]
-            fitted = fit(measure, self.known, torch.cat([one.x for one in harmless]), adversarial.x)
-            calibration = self._scored(fitted, grounds.clean("calibration"))
-            right = calibration["label"] == calibration["clean_pred"]
-            level = detections.threshold(calibration[right]["score"])
-            self.facts["thresholds"][planned.label], self.facts["noise"][planned.label] = level, distance
-            shown = [*harmless, adversarial, grounds.clean("test"), grounds.noisy("test", distance), *met]
-            shown.append(grounds.joint(fitted, level, self.joint))
-            found = [calibration, *(self._scored(fitted, one) for one in shown)]
-            tables.append(pd.concat([one for one in found if len(one)]).assign(fit_attack=planned.label))
+        tested = [images.attacked("test", planned) for planned in attacks]
+        fitted_on = [planned for planned in attacks if not self.fit_attacks or planned.label in self.fit_attacks]
+        tables = [self._fitted_on(planned, images, measure, tested) for planned in fitted_on]
         return pd.concat(tables, ignore_index=True)
 
-    def _scored(self, fitted: Fitted, suspects: Suspects) -> pd.DataFrame:
+    def _fitted_on(
+        self, planned: Planned, images: DetectionImages, measure: Measure, tested: Sequence[Examples]
+    ) -> pd.DataFrame:
+        """The rows of the detector fitted on one attack, which meets the examples `tested` and the joint attack."""
+        adversarial = images.attacked("fit", planned).broken
+        distance = adversarial.mean_distance(images.clean("fit")) if len(adversarial.x) else 0.0
+        harmless = [images.clean("fit").right, images.noisy("fit", distance)]
+        fitted = fit(measure, self.training, torch.cat([examples.x for examples in harmless]), adversarial.x)
+        calibration = self._scored(fitted, images.clean("calibration"))
+        right = calibration["label"] == calibration["clean_pred"]
+        level = detections.threshold(calibration[right]["score"])
+        self.facts["thresholds"][planned.label], self.facts["noise"][planned.label] = level, distance
+        shown = [*harmless, adversarial, images.clean("test"), images.noisy("test", distance), *tested]
+        shown.append(images.joint(fitted, level, self.joint))
+        tables = [calibration, *(self._scored(fitted, examples) for examples in shown)]
+        return pd.concat([table for table in tables if len(table)]).assign(fit_attack=planned.label)
+
+    def _scored(self, fitted: Fitted, examples: Examples) -> pd.DataFrame:
         """Scores in float32 outside every attack, as the judge's predictions are."""
-        return suspects.rows.assign(score=self.known.batched(fitted.score, suspects.x).double().tolist())
+        return examples.rows.assign(score=self.training.batched(fitted.score, examples.x).double().tolist())
 
 
-def _record(prepared: Prepared, spec: specs.Spec, detector: Detector, trial: Trial) -> dict[str, Any]:
+def _record(
+    prepared: Prepared, spec: specs.Spec, detector: Detector, evaluation: DetectorEvaluation
+) -> dict[str, Any]:
     """What `detect.json` holds: the run's record with its budget as `threat`, and the detector."""
     record = dict(prepared.record)
     threat = {key: record.pop(key) for key in ("norm", "eps", "eps_written")}
     for key in ("eps_grid", "eps_order", "save_adversarial", "forced"):
         record.pop(key, None)
-    settings = {one.name: getattr(detector, one.name) for one in fields(detector)}  # type: ignore[arg-type]
+    settings = {own.name: getattr(detector, own.name) for own in fields(detector)}  # type: ignore[arg-type]
     about = {"spec": str(spec), "name": spec.name, "fields": settings, "encoder": _encoder(settings, record)}
-    joint = {"spec": detections.JOINT, "name": detections.JOINT, "fields": asdict(trial.joint)}
-    return record | {"threat": threat, "detector": about | {"joint": joint} | trial.facts}
+    joint = {"spec": detections.JOINT, "name": detections.JOINT, "fields": asdict(evaluation.joint)}
+    return record | {"threat": threat, "detector": about | {"joint": joint} | evaluation.facts}
 
 
 def _encoder(settings: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:

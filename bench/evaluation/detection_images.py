@@ -12,8 +12,8 @@ from torch import Tensor
 from bench.core import verdicts
 from bench.core.types import CLEAN, Budget
 from bench.evaluation import judge, schedule
-from bench.evaluation.detectors.detector import Fitted, Known
-from bench.evaluation.detectors.joint_attack import Joint
+from bench.evaluation.detectors.detector import Fitted, TrainingImages
+from bench.evaluation.detectors.joint_attack import JointAttack
 from bench.evaluation.plan import Planned
 from bench.ops import rng
 from bench.store import detections
@@ -32,39 +32,39 @@ def parts(indices: Tensor, seed: int) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Suspects:
+class Examples:
     """Images x (n, C, H, W) of one kind, and a table with a row an image: `detections.COLUMNS` but for the score."""
 
     rows: pd.DataFrame
     x: Tensor
 
-    def where(self, keep: pd.Series[bool]) -> Suspects:
+    def where(self, keep: pd.Series[bool]) -> Examples:
         """Some of them."""
-        return Suspects(self.rows[keep].reset_index(drop=True), self.x[torch.from_numpy(keep.to_numpy(bool).copy())])
+        return Examples(self.rows[keep].reset_index(drop=True), self.x[torch.from_numpy(keep.to_numpy(bool).copy())])
 
     @property
-    def right(self) -> Suspects:
+    def right(self) -> Examples:
         """Those that are right when clean."""
         return self.where(self.rows["label"] == self.rows["clean_pred"])
 
     @property
-    def broken(self) -> Suspects:
+    def broken(self) -> Examples:
         """Those that an attack broke."""
         return self.where(self.rows["broken"].astype(bool))
 
-    def mean_distance(self, clean: Suspects) -> float:
+    def mean_distance(self, clean: Examples) -> float:
         """The mean l2 distance to the clean images of the same indices; NaN without any."""
         places = {index: place for place, index in enumerate(clean.rows["index"])}
-        twins = clean.x[[places[index] for index in self.rows["index"]]]
-        return float((self.x.double() - twins.double()).flatten(1).norm(dim=1).mean())
+        theirs = clean.x[[places[index] for index in self.rows["index"]]]
+        return float((self.x.double() - theirs.double()).flatten(1).norm(dim=1).mean())
 
 
 @dataclass(frozen=True)
-class Grounds:
+class DetectionImages:
     """A prepared run's model and images, cut into parts."""
 
     job: schedule.Job
-    known: Known
+    training: TrainingImages
     places: Mapping[str, Tensor]
 
     def part(self, name: str) -> schedule.Job:
@@ -72,30 +72,30 @@ class Grounds:
         places = self.places[name]
         return replace(self.job, data=self.job.data.select(places), clean_pred=self.job.clean_pred[places], keep=True)
 
-    def clean(self, part: str) -> Suspects:
+    def clean(self, part: str) -> Examples:
         """The images themselves."""
         job = self.part(part)
-        return Suspects(_rows(part, CLEAN, job, job.clean_pred), job.data.images)
+        return Examples(_rows(part, CLEAN, job, job.clean_pred), job.data.images)
 
-    def noisy(self, part: str, distance: float) -> Suspects:
+    def noisy(self, part: str, distance: float) -> Examples:
         """Right images with Gaussian noise by key, as far away in l2 as given but for the clipping to [0, 1]."""
         job = self.part(part)
         images = job.data.images
         draws = rng.normal(rng.keys(job.seed, job.data.indices, "detect noise"), images.shape[1:])
         x = (images + distance / images.shape[1:].numel() ** 0.5 * draws).clamp(0, 1)
-        predicted = judge.predictions(self.known.batched(job.model, x)).cpu()
-        return Suspects(_rows(part, detections.NOISE, job, predicted), x).right
+        predicted = judge.predictions(self.training.batched(job.model, x)).cpu()
+        return Examples(_rows(part, detections.NOISE, job, predicted), x).right
 
-    def attacked(self, part: str, planned: Planned) -> Suspects:
+    def attacked(self, part: str, planned: Planned) -> Examples:
         """Right images under an attack; what it failed on comes back clean."""
         job = self.part(part)
-        outcomes = [schedule.perform(job, chunk) for chunk in schedule.chunks(job, [planned])]
-        table = pd.DataFrame([vars(row) for outcome in outcomes for row in outcome.verdicts])
-        x = torch.cat([outcome.x_adv for outcome in outcomes if outcome.x_adv is not None])
+        results = [schedule.perform(job, chunk) for chunk in schedule.chunks(job, [planned])]
+        table = pd.DataFrame([vars(row) for result in results for row in result.verdicts])
+        x = torch.cat([result.x_adv for result in results if result.x_adv is not None])
         # The stages of an ensemble have rows of their own.
-        return Suspects(table.assign(part=part), x).where(table["attack"] == planned.label).right
+        return Examples(table.assign(part=part), x).where(table["attack"] == planned.label).right
 
-    def joint(self, fitted: Fitted, level: float, attack: Joint) -> Suspects:
+    def joint(self, fitted: Fitted, level: float, attack: JointAttack) -> Examples:
         """Right test images under the attack on classifier and detector at once, judged as any other."""
         whole = self.part("test")
         right = (whole.clean_pred == whole.data.labels).nonzero().flatten()
@@ -110,10 +110,10 @@ class Grounds:
             judged = judge.judge(job.model, x, x_adv, job.clean_pred.to(job.device), threat.norm, eps)
             broken = verdicts.broken(y, y, judged.adv_pred, judged.lawful)
             rows = _rows("test", detections.JOINT, job, judged.adv_pred)
-            found = {"size": judged.size.tolist(), "lawful": judged.lawful.tolist(), "broken": broken.tolist()}
-            tables.append(rows.assign(norm=threat.norm, eps=threat.eps, **found))
+            judgement = {"size": judged.size.tolist(), "lawful": judged.lawful.tolist(), "broken": broken.tolist()}
+            tables.append(rows.assign(norm=threat.norm, eps=threat.eps, **judgement))
             images.append(x_adv.cpu())
-        return Suspects(pd.concat(tables[len(tables) > 1 :], ignore_index=True), torch.cat(images))
+        return Examples(pd.concat(tables[len(tables) > 1 :], ignore_index=True), torch.cat(images))
 
     def _among(self, job: schedule.Job, places: Tensor) -> schedule.Job:
         return replace(job, data=job.data.select(places), clean_pred=job.clean_pred[places])

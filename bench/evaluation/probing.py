@@ -13,7 +13,7 @@ from bench.core import registry, specs
 from bench.core.from_specs import from_spec
 from bench.core.types import CLEAN, UserError
 from bench.evaluation.plan import missing_needs
-from bench.evaluation.probes.probe import Exhibit, Images, Probe
+from bench.evaluation.probes.probe import Images, Probe, ProbedRun
 from bench.evaluation.resolve import device_named
 from bench.models import checkpoints, memory_format, precision
 from bench.ops.frozen import frozen
@@ -39,19 +39,19 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
         if lacking := missing_needs(look, loaded.model):
             needs = ", ".join(lacking)
             raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record['model']} has not")
-    shown = exhibit(made, kept, device_named(device))
+    run = probed(made, kept, device_named(device))
     about = {"model": made.record["model"], "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
-    model = loaded.model.to(shown.device)
-    few = shown.clean.x[:16].to(shown.device)
+    model = loaded.model.to(run.device)
+    few = run.clean.x[:16].to(run.device)
     lines = []
     with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
         for name, look in looks.items():
-            table = look(model, shown)
+            table = look(model, run)
             lines.append(str(probes.write(out or directory, name, table, {"fields": _settings(look), **about})))
     return "\n".join(lines)
 
 
-def exhibit(made: runs.Run, kept: adversarial.Stored, device: str = "cpu") -> Exhibit:
+def probed(made: runs.Run, kept: adversarial.Stored, device: str = "cpu") -> ProbedRun:
     """A run's stored images as probes look at them."""
     labels = made.verdicts.drop_duplicates("index").set_index("index")["label"]
     indices = kept.clean_indices
@@ -63,7 +63,7 @@ def exhibit(made: runs.Run, kept: adversarial.Stored, device: str = "cpu") -> Ex
         attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
         columns = (rows[name].to_numpy() for name in ("label", "index", "broken"))
         attacked.append(_images(attack, norm, None if np.isnan(eps) else float(eps), images, *columns))
-    return Exhibit(clean, tuple(attacked), made.record, int(made.record["batch_size"]), device)
+    return ProbedRun(clean, tuple(attacked), made.record, int(made.record["batch_size"]), device)
 
 
 def _images(attack: str, norm: str, eps: float | None, x: Any, y: Any, indices: Any, broken: Any) -> Images:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bench.core.types import Checkpoint, ImageSet, Norm, UserError
-from bench.data import loading
+from bench.data import loading, sampling
 from bench.evaluation.eps_order import Order
 from bench.models import checkpoints
 from bench.models.search_copy import Dtype
@@ -58,9 +57,7 @@ def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]
 
     A run takes them from the training split, or from the whole split it attacks where there is no other.
     """
-    classes = sorted(set(data.labels.tolist()))
-    places = [(data.labels == label).nonzero().squeeze(1)[:per_class] for label in classes]
-    chosen = torch.cat(places).sort().values
+    chosen = sampling.first_of_each_class(data.labels, per_class).sort().values
     return data.images[chosen], data.labels[chosen]
 
 

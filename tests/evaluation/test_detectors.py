@@ -29,10 +29,10 @@ def model() -> torch.nn.Module:
     return subjects.frozen(subjects.Centred())
 
 
-def known(model: torch.nn.Module, count: int = 200, encoder: torch.nn.Module | None = None) -> detector.Known:
+def known(model: torch.nn.Module, count: int = 200, encoder: torch.nn.Module | None = None) -> detector.TrainingImages:
     x, y = dull(model, count, "known")
     y = torch.where(torch.arange(count) < CLASSES, torch.arange(count) % CLASSES, y)  # every class has one at least
-    return detector.Known(x, y, CLASSES, 0, 32, "cpu", lambda name: encoder)
+    return detector.TrainingImages(x, y, CLASSES, 0, 32, "cpu", lambda name: encoder)
 
 
 def dull(model: torch.nn.Module, count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,7 +197,7 @@ class TestJoint:
         clean = made.score(x)
         level = detections.threshold(clean.tolist())
         oblivious = registry.attacks["pgd"](steps=20)(model, x, y, budget, keys)
-        mine = joint_attack.Joint(steps=20)(made, level, x, y, budget, keys)
+        mine = joint_attack.JointAttack(steps=20)(made, level, x, y, budget, keys)
 
         def through(x_adv: torch.Tensor) -> int:
             return int(((model(x_adv).argmax(1) != y) & (made.score(x_adv) <= level)).sum())
@@ -210,7 +210,7 @@ class TestJoint:
     def test_one_image_alone_is_the_same_image_in_a_batch(self, model: torch.nn.Module) -> None:
         made = fitted(model, "kd")
         x, y = subjects.images(model, 9, SHAPE, "joint")
-        attack, keys = joint_attack.Joint(steps=8), subjects.keys(9)
+        attack, keys = joint_attack.JointAttack(steps=8), subjects.keys(9)
         whole = attack(made, 0.0, x, y, subjects.budget("linf", 0.1, 9), keys)
         alone = [
             attack(made, 0.0, x[i : i + 1], y[i : i + 1], subjects.budget("linf", 0.1, 1), keys[i : i + 1])
@@ -221,7 +221,7 @@ class TestJoint:
     def test_needs_a_budget(self, model: torch.nn.Module) -> None:
         x, y = subjects.images(model, 2, SHAPE)
         with pytest.raises(UserError, match="give --eps"):
-            joint_attack.Joint()(fitted(model, "kd"), 0.0, x, y, Budget("l2", None), subjects.keys(2))
+            joint_attack.JointAttack()(fitted(model, "kd"), 0.0, x, y, Budget("l2", None), subjects.keys(2))
 
 
 class TestNumbers:

@@ -13,7 +13,7 @@ import torch
 from bench.core import from_specs, registry, specs
 from bench.core.types import CLEAN, UserError
 from bench.evaluation.probes.last_iterates import last_iterates
-from bench.evaluation.probes.probe import Exhibit, Images
+from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.store import probes, runs
 from tests.support import subjects
 
@@ -21,14 +21,14 @@ ALL = "match_rate,cosine,embedding,gradients,rescaled"
 RECORD = {"norm": "linf", "eps": 0.08, "seed": 0, "attacks": []}
 
 
-def exhibit(model: torch.nn.Module, count: int = 60) -> Exhibit:
+def probed(model: torch.nn.Module, count: int = 60) -> ProbedRun:
     """Images of a model that is right on all of them, and as many that an attack changed: every third is broken."""
     x, y = subjects.images(model, count)
     indices = torch.arange(count)
     broken = indices % 3 == 0
     clean = Images(CLEAN, "", None, x, y, indices, torch.zeros(count, dtype=torch.bool))
     attacked = Images("pgd", "linf", 0.08, x.flip(0), y, indices, broken)
-    return Exhibit(clean, (attacked,), RECORD, 16)
+    return ProbedRun(clean, (attacked,), RECORD, 16)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_match_rate_of_clusters_that_are_classes() -> None:
     wrong = torch.tensor([[0.0, 0.9, 0.0, 0.0], [0.55, 0.0, 0.56, 0.0]]).view(2, 1, 2, 2)
     clean = Images(CLEAN, "", None, x, y, torch.arange(30), torch.zeros(30, dtype=torch.bool))
     attacked = Images("pgd", "linf", 0.1, wrong, y[:2], torch.arange(2), torch.tensor([True, False]))
-    found = registry.probes["match_rate"](clusters=(10,))(blocks, Exhibit(clean, (attacked,), RECORD, 8))
+    found = registry.probes["match_rate"](clusters=(10,))(blocks, ProbedRun(clean, (attacked,), RECORD, 8))
     rows = found.set_index(["attack", "points", "clusters"])
     assert rows.loc[(CLEAN, "all", 3), "match_rate"] == 1 and rows.loc[(CLEAN, "all", 3), "n"] == 30
     assert rows.loc[("pgd", "broken", 3), ["n", "matched"]].tolist() == [1, 1]
@@ -66,7 +66,7 @@ def test_match_rate_of_clusters_that_are_classes() -> None:
 
 
 def test_cosine_is_to_the_predicted_center(model) -> None:
-    shown = exhibit(model)
+    shown = probed(model)
     found = registry.probes["cosine"]()(model, shown)
     assert len(found) == 120 and found["broken"].sum() == 20
     row = found.iloc[7]
@@ -77,21 +77,21 @@ def test_cosine_is_to_the_predicted_center(model) -> None:
 def test_gradients_that_underflow_are_exactly_zero(model) -> None:
     steep = subjects.frozen(subjects.Centred())
     steep.centers *= 1e5
-    shares = [registry.probes["gradients"]()(one, exhibit(one))["zero"].mean() for one in (model, steep)]
+    shares = [registry.probes["gradients"]()(one, probed(one))["zero"].mean() for one in (model, steep)]
     assert shares[0] == 0 and shares[1] > 0.9
-    plain = registry.probes["gradients"]()(subjects.linear((1, 6, 6), 4), exhibit(subjects.linear((1, 6, 6), 4)))
+    plain = registry.probes["gradients"]()(subjects.linear((1, 6, 6), 4), probed(subjects.linear((1, 6, 6), 4)))
     assert plain["feature_norm"].isna().all() and (plain["linf"] <= plain["l2"]).all()
 
 
 def test_rescaling_undoes_saturation(model) -> None:
     steep = subjects.frozen(subjects.Centred())
     steep.centers *= 1e5
-    found = registry.probes["rescaled"](temperatures=(1.0, 1e5))(steep, exhibit(steep))
+    found = registry.probes["rescaled"](temperatures=(1.0, 1e5))(steep, probed(steep))
     robust = dict(zip(found["temperature"], found["robust"], strict=True))
-    plain = registry.probes["rescaled"](temperatures=(1.0,))(model, exhibit(model)).iloc[0]
+    plain = registry.probes["rescaled"](temperatures=(1.0,))(model, probed(model)).iloc[0]
     assert robust["1"] > robust["100000"] == plain["robust"]
     with pytest.raises(UserError, match="needs the eps"):
-        registry.probes["rescaled"]()(model, Exhibit(exhibit(model).clean, (), {**RECORD, "eps": None}, 8))
+        registry.probes["rescaled"]()(model, ProbedRun(probed(model).clean, (), {**RECORD, "eps": None}, 8))
 
 
 class _NanWhenJudged(torch.nn.Module):
@@ -106,7 +106,7 @@ class _NanWhenJudged(torch.nn.Module):
 def test_an_answer_that_is_not_finite_breaks_no_image() -> None:
     x, y = torch.full((8, 1, 2, 2), 0.5), torch.zeros(8, dtype=torch.int64)
     indices, nothing = torch.arange(8), torch.zeros(8, dtype=torch.bool)
-    shown = Exhibit(Images(CLEAN, "", None, x, y, indices, nothing), (), RECORD, 8)
+    shown = ProbedRun(Images(CLEAN, "", None, x, y, indices, nothing), (), RECORD, 8)
     (row,) = registry.probes["rescaled"](temperatures=(1.0,))(_NanWhenJudged(), shown).to_dict("records")
     assert (row["right"], row["robust"], row["robust_accuracy"]) == (8, 8, 1.0)
     (images,) = last_iterates(_NanWhenJudged(), shown)
@@ -115,17 +115,17 @@ def test_an_answer_that_is_not_finite_breaks_no_image() -> None:
 
 def test_an_embedding_is_the_same_twice_and_drawn_by_key(model) -> None:
     probe = registry.probes["embedding"](clean=40, adversarial=5, perplexity=8.0)
-    found = probe(model, exhibit(model))
-    pd.testing.assert_frame_equal(found, probe(model, exhibit(model)))
+    found = probe(model, probed(model))
+    pd.testing.assert_frame_equal(found, probe(model, probed(model)))
     assert found["attack"].tolist() == [CLEAN] * 40 + ["pgd"] * 5
     assert found["entropy"].between(0, 1.7).all() and (found[found["attack"] == "pgd"]["index"] % 3 == 0).all()
-    both = registry.probes["embedding"](clean=40, adversarial=0, negative=7, perplexity=8.0)(model, exhibit(model))
+    both = registry.probes["embedding"](clean=40, adversarial=0, negative=7, perplexity=8.0)(model, probed(model))
     in_vain = both[both["attack"] == "pgd"]
     assert len(in_vain) == 7 and (in_vain["prediction"] == in_vain["label"]).all()
     with pytest.raises(UserError, match="more than 90 points"):
-        registry.probes["embedding"](perplexity=90.0)(model, exhibit(model))
+        registry.probes["embedding"](perplexity=90.0)(model, probed(model))
     with pytest.raises(UserError, match="did you mean pgd"):
-        registry.probes["embedding"](attack="pdg")(model, exhibit(model))
+        registry.probes["embedding"](attack="pdg")(model, probed(model))
 
 
 @pytest.mark.parametrize("name", list(registry.probes))
@@ -134,13 +134,13 @@ def test_every_probe_is_documented_and_leaves_the_model_alone(name, model) -> No
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     quick = kind(perplexity=8.0) if name == "embedding" else kind()
-    assert len(quick(model, exhibit(model))) and kind.__doc__
+    assert len(quick(model, probed(model))) and kind.__doc__
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert torch.equal(state, torch.random.get_rng_state())
 
 
 def test_limits_keep_what_was_made_of_the_first_images(model) -> None:
-    few = exhibit(model).first(10)
+    few = probed(model).first(10)
     assert len(few.clean) == 10 and few.attacked[0].indices.tolist() == list(range(10))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.core.registry import probes
 from bench.core.types import CLEAN, UserError
-from bench.evaluation.probes.probe import Exhibit, Images
+from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.evaluation.probes.surface import orthogonal_signs
 from bench.ops import rng
 from tests.support import subjects
@@ -32,7 +32,7 @@ class TestSurface:
 
     def test_of_a_fooled_and_an_unfooled_image(self) -> None:
         model = subjects.frozen(subjects.Centred())
-        found = probes["surface"](points=5)(model, self._exhibit(model, 0.02))
+        found = probes["surface"](points=5)(model, self._probed(model, 0.02))
         groups = found.groupby(["example", "space"])
         assert sorted(groups.groups) == [
             ("fooled", "input"),
@@ -52,20 +52,20 @@ class TestSurface:
 
     def test_kinds_that_no_image_is_of_are_left_out(self) -> None:
         model = subjects.frozen(subjects.Centred())
-        found = probes["surface"](points=3)(model, self._exhibit(model, 1e-6))
+        found = probes["surface"](points=3)(model, self._probed(model, 1e-6))
         assert set(found["example"]) == {"unfooled"}
-        shown = self._exhibit(model, 0.02)
+        shown = self._probed(model, 0.02)
         wrong = replace(shown.clean, y=(shown.clean.y + 1) % 5)
         assert probes["surface"](points=3)(model, replace(shown, clean=wrong)).empty
         with pytest.raises(UserError, match="needs the eps"):
             probes["surface"]()(model, replace(shown, record={**shown.record, "eps": None}))
 
     @staticmethod
-    def _exhibit(model: nn.Module, eps: float) -> Exhibit:
+    def _probed(model: nn.Module, eps: float) -> ProbedRun:
         x, y = subjects.images(model, 60)
         clean = Images(CLEAN, "", None, x, y, torch.arange(60), torch.zeros(60, dtype=torch.bool))
         entry = {"name": "pgd", "fields": {"steps": 10, "step_size": None, "random_start": True}}
-        return Exhibit(clean, (), {"norm": "linf", "eps": eps, "seed": 0, "attacks": [entry]}, 16)
+        return ProbedRun(clean, (), {"norm": "linf", "eps": eps, "seed": 0, "attacks": [entry]}, 16)
 
 
 def test_the_surface_of_a_stored_run(bench) -> None:

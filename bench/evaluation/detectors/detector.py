@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.core.types import UserError
+from bench.core.types import Classifier, UserError
 from bench.ops import passes
 
 FEWEST = 10
@@ -21,11 +21,10 @@ Scaling = Literal["standard", "range"]
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a detector may know of the data before it is fitted: training images (R, C, H, W) and their labels (R,).
+class TrainingImages:
+    """What a detector may look at before it is fitted: training images (R, C, H, W) and their labels (R,).
 
-    Never an image that it is fitted on with its attacked twin, calibrated on or tested on. `encoder` loads another
-    model of the registry.
+    No image that it is fitted, calibrated or tested on is among them. `encoder` loads another model of the registry.
     """
 
     images: Tensor
@@ -34,9 +33,9 @@ class Known:
     seed: int
     batch_size: int
     device: str
-    encoder: Callable[[str], Any]
+    encoder: Callable[[str], Classifier]
 
-    def batched(self, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def batched(self, call: Classifier, images: Tensor) -> Tensor:
         """`call` of images, a batch at a time on the device, without a gradient."""
         parts = torch.split(images, self.batch_size)
         return torch.cat([passes.reference_outputs(call, part.to(self.device)) for part in parts])
@@ -59,7 +58,7 @@ class Detector(Protocol):
 
     needs: ClassVar[tuple[str, ...]]
 
-    def measure(self, model: Any, known: Known) -> Measure:
+    def measure(self, model: Classifier, training: TrainingImages) -> Measure:
         """Look at the training images once, and say what will be measured of others."""
         ...
 
@@ -85,7 +84,7 @@ class Fitted:
         return self.answers(x)[:, -1]
 
 
-def fit(measure: Measure, known: Known, negatives: Tensor, positives: Tensor) -> Fitted:
+def fit(measure: Measure, training: TrainingImages, negatives: Tensor, positives: Tensor) -> Fitted:
     """Tell clean and noisy images (negatives) from adversarial examples by logistic regression, C cross-validated.
 
     Measurements are brought to mean 0 and deviation 1 or to the range 0 to 1 by those of the images fitted on; one
@@ -100,7 +99,9 @@ def fit(measure: Measure, known: Known, negatives: Tensor, positives: Tensor) ->
     if len(positives) < FEWEST:
         fault = f"the attack broke {len(positives)} images and a detector is fitted on {FEWEST} or more"
         raise UserError(f"{fault}: give a larger -n or --eps, or another --fit-attack")
-    groups = [known.batched(lambda x: measure.call(x)[0], images).double().cpu() for images in (negatives, positives)]
+    groups = [
+        training.batched(lambda x: measure.call(x)[0], images).double().cpu() for images in (negatives, positives)
+    ]
     measured = torch.cat(groups)
     if not bool(measured.isfinite().all()):
         raise UserError("the detector measures NaN or infinity on images to fit on: choose another bandwidth or model")
@@ -113,4 +114,4 @@ def fit(measure: Measure, known: Known, negatives: Tensor, positives: Tensor) ->
     search = GridSearchCV(LogisticRegression(max_iter=2000), grid, scoring="neg_log_loss", cv=_FOLDS)
     model = search.fit(((measured - shift) / scale).numpy(), y).best_estimator_
     weights, bias = (torch.from_numpy(np.asarray(part, np.float64)) for part in (model.coef_[0], model.intercept_[0]))
-    return Fitted(measure, *(part.to(known.device) for part in (shift, scale, weights, bias)))
+    return Fitted(measure, *(part.to(training.device) for part in (shift, scale, weights, bias)))

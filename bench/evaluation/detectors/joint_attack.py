@@ -32,7 +32,7 @@ def toward(fitted: Fitted, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor
 
 
 @dataclass(frozen=True)
-class Together:
+class WeightedSum:
     """CE - weight * score: cross-entropy up and suspicion down."""
 
     weight: float
@@ -44,12 +44,19 @@ class Together:
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointAttack:
     """PGD on both at once, by key, from a random start; each restart makes an ascent an objective.
 
-    First one goal at a time (`in_turn`), then the same toward each of the `targets` classes that come next to the true
-    one for the clean image, then CE - weight * score for each weight. Of all iterates that the classifier gets wrong it
-    keeps the one that the detector finds least suspicious, and an image leaves when that passes the threshold.
+    First `in_turn`, then `toward` each target class, then CE - weight * score for each weight. Of all iterates that the
+    classifier gets wrong it keeps the one that the detector finds least suspicious, and an image leaves when that
+    passes the threshold.
+
+    Args:
+        steps: of each ascent.
+        step_size: None for 2.5 eps / steps.
+        restarts: how often all the objectives are climbed.
+        targets: how many classes, those that come next to the true one for the clean image.
+        weights: of the detector's score.
     """
 
     steps: int = 100
@@ -63,7 +70,7 @@ class Joint:
         for _ in range(self.restarts):
             yield in_turn, ()
             yield from ((toward, (target,)) for target in targets.unbind(1))
-            yield from ((Together(weight), ()) for weight in self.weights)
+            yield from ((WeightedSum(weight), ()) for weight in self.weights)
 
     def __call__(self, fitted: Fitted, threshold: float, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W) of images x that are right; a failed one is wrong but flagged, or the clean image.
@@ -73,16 +80,16 @@ class Joint:
         """
         if budget.eps is None:
             raise UserError("the joint attack on a detector needs a budget: give --eps")
-        found, ball = active_set.Found(x), norms.Ball.around(x, budget)
+        best, ball = active_set.Found(x), norms.Ball.around(x, budget)
         schedule = Schedule.standard(budget, self.steps, self.step_size)
         targets = losses.strongest_others(passes.outputs(fitted.answers, x)[:, :-1], y, self.targets)
         for turn, (objective, references) in enumerate(self.objectives(targets)):
-            rows = (~(found.size <= threshold)).nonzero().squeeze(1)
+            rows = (~(best.size <= threshold)).nonzero().squeeze(1)
             if not len(rows):
                 break
             start = ball.keep(rows).sample(rng.fold(keys[rows], turn))
-            _climb(fitted, objective, references, threshold, ball, y, start, schedule, rows, found)
-        return found.x_adv
+            _climb(fitted, objective, references, threshold, ball, y, start, schedule, rows, best)
+        return best.x_adv
 
 
 def _climb(
@@ -95,20 +102,20 @@ def _climb(
     z: Tensor,
     schedule: Schedule,
     rows: Tensor,
-    found: active_set.Found,
+    best: active_set.Found,
 ) -> None:
     """Climb from z (n, C, H, W), the images `rows` (n,) of the batch, and record what is wrong by its score."""
     for _ in range(schedule.steps):
         theirs = [reference[rows] for reference in references]
         _, answers, gradient = passes.ascent_direction(objective, fitted, z, y[rows], *theirs, rows=rows)
-        _record(found, rows, z, answers, y)
-        left = (~(found.size[rows] <= threshold)).nonzero().squeeze(1)
+        _record(best, rows, z, answers, y)
+        left = (~(best.size[rows] <= threshold)).nonzero().squeeze(1)
         rows, z, gradient = rows[left], z[left], gradient[left]
         if not len(rows):
             return
         z = ball.keep(rows).step(z, norms.steepest(gradient, ball.norm), schedule.step_size[rows])
-    _record(found, rows, z, passes.outputs(fitted.answers, z, rows=rows), y)
+    _record(best, rows, z, passes.outputs(fitted.answers, z, rows=rows), y)
 
 
-def _record(found: active_set.Found, rows: Tensor, z: Tensor, answers: Tensor, y: Tensor) -> None:
-    found.record_smaller(rows, z, active_set.wrong(answers[:, :-1], y[rows]), answers[:, -1])
+def _record(best: active_set.Found, rows: Tensor, z: Tensor, answers: Tensor, y: Tensor) -> None:
+    best.record_smaller(rows, z, active_set.wrong(answers[:, :-1], y[rows]), answers[:, -1])

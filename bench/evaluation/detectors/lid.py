@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from bench.core.fields import bounded
 from bench.core.registry import detectors
 from bench.core.types import UserError
-from bench.evaluation.detectors.detector import Known, Measure
+from bench.evaluation.detectors.detector import Measure, TrainingImages
 from bench.evaluation.detectors.kernel_density import squared_distances
 from bench.ops import rng
 
@@ -21,10 +22,10 @@ _LAYERS = (nn.Conv2d, nn.Linear)
 
 def layers(model: nn.Module, x: Tensor) -> tuple[list[Tensor], Tensor]:
     """The input, then the output of every convolution and linear layer in turn, flattened (N, P); and the logits."""
-    found = [x.flatten(1)]
+    outputs = [x.flatten(1)]
 
     def keep(module: nn.Module, args: Any, output: Tensor) -> None:
-        found.append(output.flatten(1))
+        outputs.append(output.flatten(1))
 
     hooks = [part.register_forward_hook(keep) for part in model.modules() if isinstance(part, _LAYERS)]
     try:
@@ -32,7 +33,7 @@ def layers(model: nn.Module, x: Tensor) -> tuple[list[Tensor], Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    return found, logits
+    return outputs, logits
 
 
 def local_dimension(points: Tensor, others: Tensor, k: int) -> Tensor:
@@ -52,31 +53,35 @@ def local_dimension(points: Tensor, others: Tensor, k: int) -> Tensor:
 class LID:
     """Local intrinsic dimensionality of each layer's output among `minibatch` clean images (Ma et al. 2018).
 
-    The paper measures within the minibatch that an image came in. Here the minibatch is one and the same, drawn by key
+    The paper measures within the minibatch that an image came in. Here the minibatch is always the same, drawn by key
     from the training images, so that an image's score depends on nothing but the image, and no neighbour is the image
-    itself. The neighbours are chosen anew for every image; through their distances LID is differentiable.
+    itself. LID is differentiable through the distances to the neighbours.
+
+    Args:
+        k: how many neighbours.
+        minibatch: of how many images.
     """
 
-    k: int = 20
-    minibatch: int = 100
+    k: int = bounded(20, low=2)
+    minibatch: int = bounded(100, low=2)
 
     needs: ClassVar[tuple[str, ...]] = ("modules",)
 
-    def measure(self, model: Any, known: Known) -> Measure:
+    def measure(self, model: nn.Module, training: TrainingImages) -> Measure:
         """A measurement a layer; see `Detector`."""
         if not 2 <= self.k <= self.minibatch:
             fault = f"{self.k} neighbours do not fit in a minibatch of {self.minibatch}"
             raise UserError(f"lid: {fault}: give a k from 2 to minibatch")
-        if self.minibatch > len(known.images):
-            raise UserError(f"lid: a minibatch of {self.minibatch} is more than {len(known.images)} training images")
-        order = rng.uniform(rng.keys(known.seed, torch.arange(len(known.images)), "lid"), ()).argsort(stable=True)
-        chosen = known.images[order[: self.minibatch]].to(known.device)
+        if self.minibatch > len(training.images):
+            raise UserError(f"lid: a minibatch of {self.minibatch} is more than {len(training.images)} training images")
+        order = rng.uniform(rng.keys(training.seed, torch.arange(len(training.images)), "lid"), ()).argsort(stable=True)
+        chosen = training.images[order[: self.minibatch]].to(training.device)
         with torch.no_grad():
             others, _ = layers(model, chosen)
 
         def call(x: Tensor) -> tuple[Tensor, Tensor]:
-            found, logits = layers(model, x)
-            pairs = zip(found, others, strict=True)
-            return torch.stack([local_dimension(mine, theirs, self.k) for mine, theirs in pairs], 1), logits
+            outputs, logits = layers(model, x)
+            pairs = zip(outputs, others, strict=True)
+            return torch.stack([local_dimension(points, among, self.k) for points, among in pairs], 1), logits
 
         return Measure(call, "range", {"layers": len(others)})

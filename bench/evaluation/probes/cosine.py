@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
 from bench.core.registry import probes
-from bench.evaluation.probes.probe import Exhibit, Images
+from bench.core.types import HasCenters
+from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.ops import center_losses
 
 
@@ -19,13 +20,13 @@ class Cosine:
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify", "class_centers")
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: HasCenters, run: ProbedRun) -> pd.DataFrame:
         """Columns attack, norm, eps, index, label, prediction, broken, cosine; a row an image."""
-        return pd.concat([_rows(model, exhibit, images) for images in exhibit.all()], ignore_index=True)
+        return pd.concat([_rows(model, run, images) for images in run.all()], ignore_index=True)
 
 
-def _rows(model: Any, exhibit: Exhibit, images: Images) -> pd.DataFrame:
-    z, logits = exhibit.features(model, images)
+def _rows(model: HasCenters, run: ProbedRun, images: Images) -> pd.DataFrame:
+    z, logits = run.features(model, images)
     prediction = logits.argmax(1)
     return pd.DataFrame(
         images.about()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
 from bench.core.registry import probes
-from bench.evaluation.probes.probe import Exhibit, Images
+from bench.core.types import Classifier
+from bench.evaluation.probes.probe import Images, ProbedRun, has_features
 from bench.ops import losses, norms, passes
 
 
@@ -23,15 +24,14 @@ class Gradients:
 
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: Classifier, run: ProbedRun) -> pd.DataFrame:
         """Columns index, label, prediction, zero, l1, l2, linf, feature_norm (NaN without features), logit_range."""
-        return pd.concat([_rows(model, part) for part in exhibit.batches(exhibit.clean)], ignore_index=True)
+        return pd.concat([_rows(model, part) for part in run.batches(run.clean)], ignore_index=True)
 
 
-def _rows(model: Any, images: Images) -> pd.DataFrame:
+def _rows(model: Classifier, images: Images) -> pd.DataFrame:
     _, logits, gradient = passes.ascent_direction(losses.ce, model, images.x, images.y)
-    has_features = callable(getattr(model, "features", None))
-    lengths = passes.reference_outputs(model.features, images.x).double().norm(dim=1) if has_features else None
+    features = passes.reference_outputs(model.features, images.x) if has_features(model) else None
     return pd.DataFrame(
         {
             "index": images.indices.tolist(),
@@ -39,7 +39,7 @@ def _rows(model: Any, images: Images) -> pd.DataFrame:
             "prediction": logits.argmax(1).tolist(),
             "zero": (gradient == 0).flatten(1).all(1).tolist(),
             **{norm: norms.size(gradient.double(), norm).tolist() for norm in ("l1", "l2", "linf")},
-            "feature_norm": float("nan") if lengths is None else lengths.tolist(),
+            "feature_norm": float("nan") if features is None else features.double().norm(dim=1).tolist(),
             "logit_range": (logits.amax(1) - logits.amin(1)).double().tolist(),
         }
     )

@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import probes
-from bench.core.types import UserError
-from bench.evaluation.probes.probe import Exhibit
+from bench.core.types import Classifier, UserError
+from bench.evaluation.probes.probe import ProbedRun, has_features
 from bench.ops import rng
 
 _SLICE = 256
@@ -42,29 +43,32 @@ def inverse_dimensions(distances: Tensor, k: int) -> Tensor:
 class IntrinsicDimension:
     """Levina and Bickel's maximum likelihood estimate on raw pixels, as in the ER-Classifier's table 2.
 
-    Of `samples` images drawn by key; for each k from `k1` to `k2` the inverses are averaged over the images (MacKay and
-    Ghahramani 2005), then the estimates over k. `dimension` divides by k - 2, as the toolbox does that the paper names;
-    averaged inverses are unbiased with k - 1, and that is `dimension_k1`. Of equal images all but one are left out: a
-    distance of 0 has no logarithm. The same for the features of a model that has them, which are `points` "features".
+    For each k the inverses are averaged over the images (MacKay and Ghahramani 2005), then the estimates over k.
+    `dimension` divides by k - 2, as the toolbox does that the paper names; averaged inverses are unbiased with k - 1,
+    and that is `dimension_k1`. The same for the features of a model that has them, which are `points` "features".
+
+    Args:
+        samples: how many images, drawn by key; of equal ones all but the first are left out, for a distance of 0 has no
+            logarithm.
+        k1: the smallest k, at least 3.
+        k2: the largest.
     """
 
-    samples: int = 1000
-    k1: int = 6
-    k2: int = 12
+    samples: int = bounded(1000, low=1)
+    k1: int = bounded(6, low=3)
+    k2: int = bounded(12, low=3)
 
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: Classifier, run: ProbedRun) -> pd.DataFrame:
         """Columns points, size (P), n, k1, k2, dimension, dimension_k1, low, high; low and high over the k."""
         if not 3 <= self.k1 <= self.k2:
             raise UserError(f"intrinsic_dimension: k1 {self.k1} and k2 {self.k2} do not fit: give 3 <= k1 <= k2")
-        draws = rng.uniform(
-            rng.keys(int(exhibit.record.get("seed", 0)), exhibit.clean.indices, "intrinsic dimension"), ()
-        )
-        shown = exhibit.clean.select(draws.argsort(stable=True)[: self.samples].sort().values)
+        draws = rng.uniform(rng.keys(int(run.record.get("seed", 0)), run.clean.indices, "intrinsic dimension"), ())
+        shown = run.clean.select(draws.argsort(stable=True)[: self.samples].sort().values)
         clouds = {"pixels": shown.x.flatten(1)}
-        if callable(getattr(model, "features", None)) and callable(getattr(model, "classify", None)):
-            clouds["features"] = exhibit.features(model, shown)[0]
+        if has_features(model):
+            clouds["features"] = run.features(model, shown)[0]
         rows = [self._estimate(name, cloud) for name, cloud in clouds.items()]
         return pd.DataFrame([row for row in rows if row])
 
@@ -78,8 +82,8 @@ class IntrinsicDimension:
             raise UserError(f"intrinsic_dimension needs {wanted}: probe a larger run or give a smaller k2")
         apart = nearest_distances(cloud, self.k2)
         counts = range(self.k1, self.k2 + 1)
-        found = [float(1 / inverse_dimensions(apart, k).mean()) for k in counts]
-        unbiased = [value * (k - 1) / (k - 2) for value, k in zip(found, counts, strict=True)]
+        estimates = [float(1 / inverse_dimensions(apart, k).mean()) for k in counts]
+        unbiased = [value * (k - 1) / (k - 2) for value, k in zip(estimates, counts, strict=True)]
         about = {"points": name, "size": cloud.shape[1], "n": len(cloud), "k1": self.k1, "k2": self.k2}
-        means = {"dimension": sum(found) / len(found), "dimension_k1": sum(unbiased) / len(unbiased)}
-        return about | means | {"low": min(found), "high": max(found)}
+        means = {"dimension": sum(estimates) / len(estimates), "dimension_k1": sum(unbiased) / len(unbiased)}
+        return about | means | {"low": min(estimates), "high": max(estimates)}

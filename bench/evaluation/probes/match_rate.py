@@ -11,9 +11,10 @@ import torch
 from scipy.cluster import hierarchy
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import probes
-from bench.core.types import UserError
-from bench.evaluation.probes.probe import Exhibit
+from bench.core.types import HasFeatures, UserError
+from bench.evaluation.probes.probe import ProbedRun
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,23 @@ def clusters(tree: Any, z: Tensor, predicted: Tensor, count: int) -> Clusters:
 class MatchRate:
     """The share of images whose nearest cluster's dominant prediction is their own (MAT, section 3).
 
-    Ward's clusters of the clean penultimate features of the run's first `limit` images; as many as there are classes,
-    and each count in `clusters`; an image belongs to the nearest centroid (Euclidean). Which points are clustered, how
-    many clusters and which distance the paper does not print. `points` says whether an attack's row is over all its
-    images, of which the failed ones are clean, or over those it broke.
+    Ward's clusters of clean penultimate features; an image belongs to the nearest centroid (Euclidean). Which points
+    are clustered, how many clusters and which distance the paper does not print. `points` says whether an attack's row
+    is over all its images, of which the failed ones are clean, or over those it broke.
+
+    Args:
+        limit: how many of the run's first images.
+        clusters: how many clusters, each in turn, beside as many as there are classes.
     """
 
-    limit: int = 5000
-    clusters: tuple[int, ...] = (10, 20, 50)
+    limit: int = bounded(5000, low=2)
+    clusters: tuple[int, ...] = bounded((10, 20, 50), low=1)
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify")
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: HasFeatures, run: ProbedRun) -> pd.DataFrame:
         """Columns attack, norm, eps, points, classes, clusters, n, matched, match_rate."""
-        shown = exhibit.first(self.limit)
+        shown = run.first(self.limit)
         if len(shown.clean) < 2:
             raise UserError("match_rate clusters images and the run has fewer than 2: give a larger run")
         z, logits = shown.features(model, shown.clean)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import probes
-from bench.core.types import UserError
-from bench.evaluation.probes.probe import Exhibit
+from bench.core.types import HasFeatures, UserError
+from bench.evaluation.probes.probe import ProbedRun
 
 
 def in_plane(z: Tensor) -> Tensor:
@@ -35,14 +36,14 @@ class Plane:
     be seen. The paper does not say whether its embeddings have two features or are projected.
     """
 
-    limit: int = 2000
+    limit: int = bounded(2000, low=2)
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify")
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: HasFeatures, run: ProbedRun) -> pd.DataFrame:
         """Columns index, label, prediction, size (D), x, y; a row an image."""
-        shown = exhibit.clean.select(slice(0, self.limit))
-        z, logits = exhibit.features(model, shown)
+        shown = run.clean.select(slice(0, self.limit))
+        z, logits = run.features(model, shown)
         if len(z) < 2:
             raise UserError("plane needs at least 2 images: probe a larger run")
         places = in_plane(z)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from bench.core.types import Classifier, HasFeatures
 from bench.ops import passes
 
 
@@ -40,9 +41,17 @@ class Images:
         return {"attack": self.attack, "norm": self.norm, "eps": self.eps}
 
 
+def has_features(model: Classifier) -> TypeGuard[HasFeatures]:
+    """Whether a classifier can be cut at its features."""
+    return all(callable(getattr(model, name, None)) for name in ("features", "classify"))
+
+
 @dataclass(frozen=True)
-class Exhibit:
-    """The clean images of a run, those of each attack, and the run's record."""
+class ProbedRun:
+    """A stored run as probes look at it: its clean images, those of each attack, and its record.
+
+    The model takes `batch_size` images at once, on `device`.
+    """
 
     clean: Images
     attacked: tuple[Images, ...]
@@ -54,7 +63,7 @@ class Exhibit:
         """The clean images, then those of each attack."""
         return (self.clean, *self.attacked)
 
-    def first(self, limit: int) -> Exhibit:
+    def first(self, limit: int) -> ProbedRun:
         """Cut down to the first `limit` clean images and what was made of them."""
         if limit >= len(self.clean):
             return self
@@ -69,7 +78,7 @@ class Exhibit:
             tensors = {name: getattr(part, name).to(self.device) for name in ("x", "y", "indices", "broken")}
             yield replace(part, **tensors)
 
-    def features(self, model: Any, images: Images) -> tuple[Tensor, Tensor]:
+    def features(self, model: HasFeatures, images: Images) -> tuple[Tensor, Tensor]:
         """Features (M, D) and logits (M, K) of images, on the CPU."""
         parts = [passes.reference_outputs(model.features, part.x) for part in self.batches(images)]
         z = torch.cat(parts) if parts else passes.reference_outputs(model.features, images.x.to(self.device))
@@ -79,12 +88,12 @@ class Exhibit:
 class Probe(Protocol):
     """Looks at a model and never attacks it anew, but for what its own question asks.
 
-    A frozen dataclass whose fields are its parameters. `needs` names the methods that the model must have. Randomness
-    comes from `bench.ops.rng`, keyed by the run's seed.
+    A frozen dataclass whose fields are its parameters. `needs` names the methods that the model must have: a probe that
+    has some may ask for a model of that protocol. Randomness comes from `bench.ops.rng`, keyed by the run's seed.
     """
 
     needs: ClassVar[tuple[str, ...]]
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: Classifier, run: ProbedRun) -> pd.DataFrame:
         """Return a tidy table; fractions in [0, 1], sizes on images in [0, 1]."""
         ...

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import torch
 
+from bench.core.fields import bounded
 from bench.core.registry import probes
-from bench.evaluation.probes.probe import Exhibit, Images
+from bench.core.types import Classifier
+from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.ops import losses, norms, passes, rng
 
 
@@ -18,25 +20,29 @@ from bench.ops import losses, norms, passes, rng
 class RademacherSurface:
     """CE at x + a sign(grad CE) + b r, r of independent random signs (Engstrom et al. 2018; ER-Classifier, figure 4).
 
-    `points` by `points` places with a and b in [-reach, reach] around each of the first `images` clean images; the
-    paper prints no range: 8/255 is ours. Points are not clipped to [0, 1]. Where the gradient is exactly zero the first
-    direction is too, and the surface is flat along it.
+    Points are not clipped to [0, 1]. Where the gradient is exactly zero the first direction is too, and the surface is
+    flat along it.
+
+    Args:
+        reach: a and b are in [-reach, reach]; the paper prints no range, 8/255 is ours.
+        points: a grid of so many by so many.
+        images: how many of the run's first clean images.
     """
 
-    reach: float = 8 / 255
-    points: int = 21
-    images: int = 1
+    reach: float = bounded(8 / 255, above=0)
+    points: int = bounded(21, low=1)
+    images: int = bounded(1, low=1)
 
     needs: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: Classifier, run: ProbedRun) -> pd.DataFrame:
         """Columns index, label, along, across, loss (nats), prediction; a row a point."""
-        seed = int(exhibit.record.get("seed", 0))
-        shown = exhibit.clean.select(slice(0, self.images))
-        rows = [self._surface(model, part, seed) for part in _one_by_one(exhibit, shown)]
+        seed = int(run.record.get("seed", 0))
+        shown = run.clean.select(slice(0, self.images))
+        rows = [self._surface(model, part, seed) for part in _one_by_one(run, shown)]
         return pd.concat(rows, ignore_index=True)
 
-    def _surface(self, model: Any, image: Images, seed: int) -> pd.DataFrame:
+    def _surface(self, model: Classifier, image: Images, seed: int) -> pd.DataFrame:
         x, y = image.x, image.y
         _, _, gradient = passes.ascent_direction(losses.ce, model, x, y)
         signs = rng.signs(rng.keys(seed, image.indices, "rademacher surface"), x.shape[1:])
@@ -50,5 +56,5 @@ class RademacherSurface:
         return pd.DataFrame(about | axes | {"loss": loss.tolist(), "prediction": logits.argmax(1).tolist()})
 
 
-def _one_by_one(exhibit: Exhibit, images: Images) -> list[Images]:
-    return [part.select(slice(at, at + 1)) for part in exhibit.batches(images) for at in range(len(part))]
+def _one_by_one(run: ProbedRun, images: Images) -> list[Images]:
+    return [part.select(slice(at, at + 1)) for part in run.batches(images) for at in range(len(part))]

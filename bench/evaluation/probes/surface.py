@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import probes
-from bench.core.types import UserError
+from bench.core.types import Classifier, HasFeatures, UserError
 from bench.evaluation.probes.last_iterates import last_iterates
-from bench.evaluation.probes.probe import Exhibit, Images
+from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.ops import losses, norms, passes, rng
 
 _EXAMPLES = {"fooled": True, "unfooled": False}
@@ -36,26 +37,30 @@ def orthogonal_signs(slope: Tensor, keys: Tensor) -> Tensor:
 @probes.register("surface")
 @dataclass(frozen=True)
 class Surface:
-    """The loss surfaces of ADR (Bui et al. 2020, figures 1 and 2), on a grid of `points` by `points` within eps.
+    """The loss surfaces of ADR (Bui et al. 2020, figures 1 and 2) around the last iterates of PGD, within eps.
 
-    Of the first `limit` images, the first that is right and that the run's PGD, all its steps taken, fools, and the
-    first that it does not: centres are the last iterates. Once over the input, once over the features of that iterate
-    with the head alone, same eps. `along` is the sign of the gradient of cross-entropy (as in Engstrom et al. 2018; the
-    released code adds the raw gradient), `across` random signs orthogonal to it. Points are not clipped.
+    Of the first image that is right and that PGD, all its steps taken, fools, and of the first that it does not. Once
+    over the input, once over the features of that iterate with the head alone. `along` is the sign of the gradient of
+    cross-entropy (Engstrom et al. 2018; the released code adds the raw gradient), `across` random signs orthogonal to
+    it. Points are not clipped.
+
+    Args:
+        points: a grid of so many by so many.
+        limit: how many of the run's first images are tried.
     """
 
-    points: int = 17
-    limit: int = 1000
+    points: int = bounded(17, low=1)
+    limit: int = bounded(1000, low=1)
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify")
 
-    def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
+    def __call__(self, model: HasFeatures, run: ProbedRun) -> pd.DataFrame:
         """Columns example, space, index, label, eps, along, across, loss (nats), prediction; a row a point."""
-        record = exhibit.record
+        record = run.record
         if record.get("eps") is None:
             raise UserError("surface needs the eps of a run, and this one has none or several: probe another run")
         parts = []
-        for example, images in _examples(model, exhibit.first(self.limit)).items():
+        for example, images in _examples(model, run.first(self.limit)).items():
             keys = rng.keys(int(record["seed"]), images.indices, "surface")
             for space, at, call in _spaces(model, images):
                 grid = _grid(call, at, images.y, keys, float(record["eps"]), self.points)
@@ -64,26 +69,26 @@ class Surface:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_COLUMNS))
 
 
-def _spaces(model: Any, images: Images) -> list[tuple[str, Tensor, Any]]:
+def _spaces(model: HasFeatures, images: Images) -> list[tuple[str, Tensor, Classifier]]:
     """Where surfaces are drawn: a name, the point (1, ...), and what gives logits there."""
     z = passes.reference_outputs(model.features, images.x)
     return [("input", images.x, model), ("latent", z, model.classify)]
 
 
-def _examples(model: Any, exhibit: Exhibit) -> dict[str, Images]:
+def _examples(model: HasFeatures, run: ProbedRun) -> dict[str, Images]:
     """The first image of each kind, attacked; one that no image is of is left out."""
-    found: dict[str, Images] = {}
-    for attacked in last_iterates(model, exhibit):
+    examples: dict[str, Images] = {}
+    for attacked in last_iterates(model, run):
         for name, wanted in _EXAMPLES.items():
             places = (attacked.broken == wanted).nonzero().flatten()
-            if len(places) and name not in found:
-                found[name] = attacked.select(places[:1])
-        if len(found) == len(_EXAMPLES):
+            if len(places) and name not in examples:
+                examples[name] = attacked.select(places[:1])
+        if len(examples) == len(_EXAMPLES):
             break
-    return {name: found[name] for name in _EXAMPLES if name in found}
+    return {name: examples[name] for name in _EXAMPLES if name in examples}
 
 
-def _grid(call: Any, at: Tensor, y: Tensor, keys: Tensor, eps: float, points: int) -> dict[str, list[float]]:
+def _grid(call: Classifier, at: Tensor, y: Tensor, keys: Tensor, eps: float, points: int) -> dict[str, list[float]]:
     """Loss and prediction on the grid around one point (1, ...)."""
     _, _, slope = passes.ascent_direction(losses.ce, call, at, y)
     slope = slope.flatten(1)

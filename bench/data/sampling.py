@@ -1,0 +1,11 @@
+"""Which images of a set are taken."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def first_of_each_class(labels: Tensor, count: int) -> Tensor:
+    """The places of the first `count` images of each class that labels (N,) hold, class by class."""
+    return torch.cat([(labels == label).nonzero().squeeze(1)[:count] for label in sorted(set(labels.tolist()))])
