@@ -143,7 +143,7 @@ class Scene(Protocol):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images in their official order.
+    """Labelled images in their official order, or in another that `order` names.
 
     `images` (N, C, H, W) float32 in [0, 1]; `labels` (N,) int64; `indices` (N,) int64, the place of each image in the
     whole split; `sha256` of the whole split's content, whatever part of it is held here.
@@ -156,6 +156,7 @@ class ImageSet:
     indices: Tensor
     sha256: str
     classes: tuple[str, ...]
+    order: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.core.registry import datasets
 from bench.data.formats import Bytes, Source, cifar
-from bench.data.official import Archive, OfficialFile, Published
+from bench.data.official import Archive, OfficialFile, Published, Reordered
 
 _CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -20,6 +20,8 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
 wolf woman worm
 """
+# The images of the official files, put together from a copy with a folder a class, which does not tell their order.
+_IN_TURN = "one image of each class in turn"
 
 
 def _decode(sources: Sequence[Source]) -> tuple[Bytes, NDArray[Any]]:
@@ -33,8 +35,20 @@ CIFAR100 = Published(
     classes=tuple(_CLASSES.split()),
     layouts=("cifar100/cifar-100-binary", "cifar-100-binary", "cifar100", ""),
     parts={
-        "train": (OfficialFile("train.bin", "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),),
-        "test": (OfficialFile("test.bin", "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),),
+        "train": (
+            OfficialFile(
+                "train.bin",
+                "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
+                reordered=(Reordered("0acb903a253186f54d6446160ccce370c868b94c2f36fcff17d2184d93e80617", _IN_TURN),),
+            ),
+        ),
+        "test": (
+            OfficialFile(
+                "test.bin",
+                "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+                reordered=(Reordered("185c3971cdb5e3423792e1c143df6d9c63972141c77b43afe27e5f8d0b32b6c3", _IN_TURN),),
+            ),
+        ),
     },
     decode=_decode,
     archive=Archive(

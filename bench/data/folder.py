@@ -48,9 +48,9 @@ class Folder:
         path = self.path.expanduser()
         if not path.is_dir():
             raise UserError(f"{self.name} is not a folder: write folder:PATH with one directory a class in PATH")
-        found = Folder(path).splits
-        known_split(self.name, split, found)
-        homes = {part: path / part if (path / part).is_dir() else path for part in found}
+        splits = Folder(path).splits
+        known_split(self.name, split, splits)
+        homes = {part: path / part if (path / part).is_dir() else path for part in splits}
         classes = {part: _classes(home) for part, home in homes.items()}
         if len({tuple(names) for names in classes.values()}) > 1:
             raise UserError(f"{self.name}: train and test differ in their classes: give both the same directories")

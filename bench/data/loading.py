@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from bench.core.files import directories
 from bench.core.registry import datasets
@@ -11,7 +12,29 @@ from bench.core.types import ImageSet, UserError
 from bench.data.folder import Folder
 
 
-def find(name: str) -> Any:
+class DataSet(Protocol):
+    """A set of labelled images in splits, as the registry holds it."""
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of its splits."""
+        ...
+
+    def load(self, split: str, directories: Sequence[Path]) -> ImageSet:
+        """A whole split from the first directory that has its files."""
+        ...
+
+    def fetch(self, directory: Path) -> list[Path]:
+        """Download what `directory` lacks; the paths of all files."""
+        ...
+
+
+def find(name: str) -> DataSet:
     """The data set of this name, registered or `folder:PATH`.
 
     Raises:
@@ -19,7 +42,8 @@ def find(name: str) -> Any:
     """
     kind, colon, path = name.partition(":")
     if kind != "folder":
-        return datasets[name]
+        known: DataSet = datasets[name]
+        return known
     if not colon or not path:
         raise UserError(f"{name!r} names no folder: write folder:PATH with one directory a class in PATH")
     return Folder(Path(path))
@@ -35,5 +59,4 @@ def load(name: str, split: str = "test", data_dir: str | None = None) -> ImageSe
     """
     if data_dir and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"data directory {data_dir!r} not found: give --data-dir a directory that exists")
-    found: ImageSet = find(name).load(split, directories(data_dir))
-    return found
+    return find(name).load(split, directories(data_dir))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,29 @@ Decoder = Callable[[Sequence[Source]], tuple[Bytes, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
+class Reordered:
+    """A file with the records of an official one in another order: the sha256 of its content, and that order."""
+
+    sha256: str
+    order: str
+
+
+@dataclass(frozen=True)
 class OfficialFile:
     """One official file: its name, the sha256 of its content, and where it is published unless in an archive.
 
-    Where only an md5 of it is known, that stands in place of the sha256.
+    Where only an md5 of it is known, that stands in place of the sha256. `reordered` are files that pass for it.
     """
 
     name: str
     sha256: str
     urls: tuple[str, ...] = ()
+    reordered: tuple[Reordered, ...] = ()
+
+    def order(self, content: bytes) -> str | None:
+        """The order of the records in such a file: empty for the official one, None if the content is another's."""
+        orders = {self.sha256: "", **{other.sha256: other.order for other in self.reordered}}
+        return next((order for digest, order in orders.items() if _digest(content, digest) == digest), None)
 
 
 @dataclass(frozen=True)
@@ -74,21 +88,24 @@ class Published:
             UserError: no such split; a file is missing, damaged, or not the official one.
         """
         known_split(self.name, split, self.splits)
-        sources = [self._read(file, directories) for file in self.parts[split]]
+        sources, orders = zip(*(self._read(file, directories) for file in self.parts[split]), strict=True)
         pixels, labels = self.decode(sources)
         if len(pixels) != len(labels) or (len(labels) and int(labels.max()) >= len(self.classes)):
             what = f"gives {len(labels):,} labels for {len(pixels):,} images, or labels past {len(self.classes) - 1}"
             raise sources[-1].fault(what)
-        return image_set(self.name, split, pixels, labels, self.classes)
+        whole = image_set(self.name, split, pixels, labels, self.classes)
+        return replace(whole, order="; ".join(dict.fromkeys(filter(None, orders))))
 
     def fetch(self, directory: Path) -> list[Path]:
         """Download what `directory` lacks from the official addresses; the paths of all files.
+
+        A file in another order that is known stays.
 
         Raises:
             UserError: an address does not answer, or what it sends is not the official file.
         """
         home = directory / self.layouts[0]
-        missing = [file for file in self.files if not _is_right(home / file.name, file.sha256)]
+        missing = [file for file in self.files if not _is_right(home / file.name, file)]
         if missing and self.archive:
             self._fetch_archive(self.archive, missing, home)
         else:
@@ -96,7 +113,8 @@ class Published:
                 fetch(file.urls, home / file.name, file.sha256, content_sha256)
         return [home / file.name for file in self.files]
 
-    def _read(self, file: OfficialFile, directories: Sequence[Path]) -> Source:
+    def _read(self, file: OfficialFile, directories: Sequence[Path]) -> tuple[Source, str]:
+        """The content of a file, and its order if that is not the official one."""
         places = [directory / layout for directory in directories for layout in self.layouts]
         names = dict.fromkeys((file.name, file.name.removesuffix(".gz")))
         path = next((path for place in places for name in names if (path := search(name, [place]))), None)
@@ -105,11 +123,13 @@ class Published:
             remedy = f'run "bench data fetch {self.name}" or set BENCH_DATA'
             raise UserError(f"{self.name}: {file.name} not found in {looked}: {remedy}")
         source = Source(path, read_content(path))
-        if (found := _digest(source.content, file.sha256)) != file.sha256:
-            wrong = f"{_algorithm(file.sha256)} {found[:12]}... instead of {file.sha256[:12]}..."
+        order = file.order(source.content)
+        if order is None:
+            digest = _digest(source.content, file.sha256)
+            wrong = f"{_algorithm(file.sha256)} {digest[:12]}... instead of {file.sha256[:12]}..."
             remedy = f'delete it and run "bench data fetch {self.name}"'
             raise UserError(f"{self.name}: {path} is not the official file ({wrong}): {remedy}")
-        return source
+        return source, order
 
     def _fetch_archive(self, archive: Archive, wanted: Sequence[OfficialFile], home: Path) -> None:
         packed = home / archive.url.rpartition("/")[2]
@@ -131,9 +151,9 @@ def _digest(content: bytes, like: str) -> str:
     return hashlib.new(_algorithm(like), content, usedforsecurity=False).hexdigest()
 
 
-def _is_right(path: Path, digest: str) -> bool:
+def _is_right(path: Path, file: OfficialFile) -> bool:
     try:
-        return path.is_file() and _digest(read_content(path), digest) == digest
+        return path.is_file() and file.order(read_content(path)) is not None
     except UserError:
         return False
 

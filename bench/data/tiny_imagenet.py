@@ -45,7 +45,7 @@ class _TinyImageNet(Published):
             UserError: no such split; the file is missing, damaged, or not the official one.
         """
         known_split(self.name, split, self.splits)
-        source = self._read(self.parts[split][0], directories)
+        source, _ = self._read(self.parts[split][0], directories)
         try:
             with zipfile.ZipFile(BytesIO(source.content)) as archive:
                 root = next(name for name in archive.namelist() if name.endswith("wnids.txt")).removesuffix("wnids.txt")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench.core.types import UserError
+from bench.core.types import Classifier, UserError
 from bench.ops import passes
 
 T = TypeVar("T")
@@ -20,13 +20,13 @@ _CPU_BYTES = 96 * 2**20
 _GPU_SHARE = 0.25
 
 
-def activation_bytes(model: Any, image: Tensor) -> int:
+def activation_bytes(model: Classifier, image: Tensor) -> int:
     """Bytes of the leaf modules' outputs for one image (1, C, H, W): about what a backward pass keeps."""
-    seen = [image.numel() * image.element_size()]
+    sizes = [image.numel() * image.element_size()]
 
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def note(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            seen.append(output.numel() * output.element_size())
+            sizes.append(output.numel() * output.element_size())
 
     leaves = [m for m in model.modules() if not list(m.children())] if isinstance(model, nn.Module) else []
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
@@ -36,10 +36,10 @@ def activation_bytes(model: Any, image: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(seen)
+    return sum(sizes)
 
 
-def batch_size(model: Any, image: Tensor) -> int:
+def batch_size(model: Classifier, image: Tensor) -> int:
     """A power of two between 16 and 512, from the size of the model's activations and the memory of its device."""
     budget = _CPU_BYTES
     if image.is_cuda:

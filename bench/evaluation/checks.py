@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.core.files import one_line
-from bench.core.types import UserError
+from bench.core.types import Classifier, UserError
 from bench.ops import losses, passes
 
 _SAMPLE = 32
@@ -57,7 +56,7 @@ def check_images(images: Tensor, name: str = "images") -> None:
         )
 
 
-def model_failures(model: Any, images: Tensor) -> list[Failure]:
+def model_failures(model: Classifier, images: Tensor) -> list[Failure]:
     """Run a prepared model on a few images (N, C, H, W) and name what is wrong with it.
 
     Checked: logits of shape (N, K), finite, deterministic, the same alone as in a batch (to 1e-4 of their spread), and
@@ -93,7 +92,7 @@ def model_failures(model: Any, images: Tensor) -> list[Failure]:
     return failures
 
 
-def zero_gradient_share(model: Any, images: Tensor, labels: Tensor, batch_size: int) -> float:
+def zero_gradient_share(model: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> float:
     """The share of images (N, C, H, W) whose cross-entropy gradient is exactly zero everywhere: a sign of masking."""
     zero = 0
     for at in range(0, len(images), batch_size):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bench.core.types import NOT_FINITE, Norm
+from bench.core.types import NOT_FINITE, Classifier, Norm
 from bench.models import precision
 from bench.ops import norms, passes
 
@@ -30,7 +29,7 @@ def predictions(logits: Tensor) -> Tensor:
 
 
 def judge(
-    model: Callable[[Tensor], Tensor],
+    model: Classifier,
     x: Tensor,
     x_adv: Tensor,
     clean_pred: Tensor,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from bench.core import registry, specs
 from bench.core.from_specs import from_spec
@@ -66,8 +67,9 @@ def probed(made: runs.Run, kept: adversarial.Stored, device: str = "cpu") -> Pro
     return ProbedRun(clean, tuple(attacked), made.record, int(made.record["batch_size"]), device)
 
 
-def _images(attack: str, norm: str, eps: float | None, x: Any, y: Any, indices: Any, broken: Any) -> Images:
-    return Images(attack, norm, eps, *(torch.from_numpy(np.array(part)) for part in (x, y, indices, broken)))
+def _images(attack: str, norm: str, eps: float | None, *columns: ArrayLike) -> Images:
+    """Images from arrays: x, y, indices and broken."""
+    return Images(attack, norm, eps, *(torch.from_numpy(np.array(column)) for column in columns))
 
 
 def _settings(look: Probe) -> dict[str, Any]:

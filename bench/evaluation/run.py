@@ -126,6 +126,7 @@ def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[
         "split": tested.data.split,
         "indices": tested.data.indices.tolist(),
         "data_sha256": tested.data.sha256,
+        **({"data_order": tested.data.order} if tested.data.order else {}),
         "attacks": [_described(planned) for planned in attacks],
         "adaptive": [planned.label for planned in attacks if planned.is_adaptive],
         "norm": job.threats[0].norm,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from bench.core import verdicts
-from bench.core.types import NOT_FINITE, UserError
+from bench.core.types import NOT_FINITE, Classifier, UserError
 from bench.evaluation.judge import judge, predictions
 from bench.models import checkpoints, memory_format
 from bench.ops import passes
@@ -22,7 +22,7 @@ _NAMED = 3
 """How many rows a message names."""
 
 
-def disagreements(model: Callable[[Tensor], Tensor], rows: Any, images: Any, clean: Any) -> Any:
+def disagreements(model: Classifier, rows: pd.DataFrame, images: NDArray[Any], clean: NDArray[Any]) -> pd.DataFrame:
     """The stored rows of one attack and eps that a new judgement does not bear out.
 
     `rows` is a table with the columns of `verdicts.csv`; `images` and `clean` are arrays (n, C, H, W).

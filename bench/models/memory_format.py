@@ -10,33 +10,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.core.types import Classifier
 from bench.ops import passes
 
 _AGREES = 1e-4
 
 
 @contextmanager
-def suited(model: Any, images: Tensor) -> Iterator[None]:
+def suited(model: Classifier, images: Tensor) -> Iterator[None]:
     """Lay the weights of a prepared model out as its kernels like them; inside the block, and the same ones after it.
 
     `images` (n, C, H, W) are a few that it must classify as before: a module may depend on the usual layout.
     """
-    logits = _logits(model, images) if isinstance(model, nn.Module) and _gains(model, images) else None
-    if logits is None:
+    module = model if isinstance(model, nn.Module) and _gains(model, images) else None
+    logits = None if module is None else _logits(module, images)
+    if module is None or logits is None:
         yield
         return
-    weights = list(model.parameters())
+    weights = list(module.parameters())
     before = [weight.data for weight in weights]
     try:
         for weight in weights:
             if weight.dim() == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        if not _classifies(model, images, logits):
+        if not _classifies(module, images, logits):
             _restore(weights, before)
         yield
     finally:

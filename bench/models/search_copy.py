@@ -28,7 +28,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.files import one_line
-from bench.core.types import UserError
+from bench.core.types import Classifier, UserError
 from bench.models.precision import in_bfloat16, precision
 from bench.ops import passes
 
@@ -42,7 +42,7 @@ _AGREES = 1e-4
 
 
 @contextmanager
-def searching(model: Any, dtype: Dtype, images: Tensor) -> Iterator[Any]:
+def searching(model: Classifier, dtype: Dtype, images: Tensor) -> Iterator[Classifier]:
     """Give the model to search with inside the block, and forbid TF32 there unless `dtype` asks for it.
 
     `float32` gives the model itself, so that nothing changes by a bit. See `search_model` for the rest.
@@ -55,7 +55,7 @@ def searching(model: Any, dtype: Dtype, images: Tensor) -> Iterator[Any]:
         yield stand_in
 
 
-def search_model(model: Any, dtype: Dtype, images: Tensor) -> Any:
+def search_model(model: Classifier, dtype: Dtype, images: Tensor) -> Classifier:
     """A form of a prepared model to search on: the model itself for `float32`, an independent copy otherwise.
 
     The copy keeps the model's class, methods and modules, takes and returns float32, and has its batch normalisation

@@ -33,8 +33,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content = content[wrapper]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) < len(content):
-        found = ", ".join(str(name) for name in list(content)[:5])
-        raise UserError(f"{path} is not a state_dict (it holds {found or 'nothing'}): save model.state_dict() alone")
+        held = ", ".join(str(name) for name in list(content)[:5])
+        raise UserError(f"{path} is not a state_dict (it holds {held or 'nothing'}): save model.state_dict() alone")
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

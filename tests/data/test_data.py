@@ -25,7 +25,7 @@ from bench.core.registry import datasets
 from bench.core.types import ImageSet, UserError
 from bench.data import formats
 from bench.data.loading import load
-from bench.data.official import Archive, OfficialFile, Published
+from bench.data.official import Archive, OfficialFile, Published, Reordered
 
 RANDOM = np.random.default_rng(0)
 
@@ -203,6 +203,35 @@ def test_cifar100_has_fine_labels(tmp_path: Path) -> None:
     check(data, pixels, labels)
     assert len(set(data.classes)) == 100
     assert data.classes == tuple(sorted(data.classes))
+
+
+def test_a_known_file_in_another_order_is_taken_and_named(tmp_path: Path) -> None:
+    pixels, labels = pixels_of(3, 3, 32, 32), np.array([99, 0, 42], np.uint8)
+    records = np.concatenate([labels[:, None], labels[:, None], pixels.reshape(3, -1)], 1)
+    official, turned = records.tobytes(), records[::-1].tobytes()
+    file = OfficialFile("test.bin", sha256(official), reordered=(Reordered(sha256(turned), "last first"),))
+    known = replace(datasets["cifar100"], parts={"test": (file,)}, archive=None)
+    (tmp_path / "test.bin").write_bytes(official)
+    data = known.load("test", [tmp_path])
+    check(data, pixels, labels)
+    assert data.order == "" and data.select(slice(0, 1)).order == ""
+    (tmp_path / "test.bin").write_bytes(turned)
+    other = known.load("test", [tmp_path])
+    check(other, pixels[::-1], labels[::-1])
+    assert other.order == "last first" == other.select(slice(0, 1)).order
+    assert other.sha256 != data.sha256
+    (tmp_path / "test.bin").write_bytes(records[[1, 0, 2]].tobytes())
+    assert "is not the official file" in fault(known.load, "test", [tmp_path])
+
+
+def test_fetching_leaves_a_known_file_in_another_order_alone(tmp_path: Path) -> None:
+    file = OfficialFile("test.bin", sha256(b"official"), reordered=(Reordered(sha256(b"other"), "last first"),))
+    known = replace(datasets["cifar100"], parts={"test": (file,)}, archive=None)
+    home = tmp_path / "cifar100" / "cifar-100-binary"
+    home.mkdir(parents=True)
+    (home / "test.bin").write_bytes(b"other")
+    assert known.fetch(tmp_path) == [home / "test.bin"]
+    assert (home / "test.bin").read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("size", [0, 100, 3073 * 2 - 1])
@@ -474,3 +503,28 @@ def test_real_files(
     assert (data.images.min(), data.images.max()) == (0, 1)
     assert data.images.mean((0, 2, 3)).tolist() == pytest.approx(mean, abs=1e-4)
     assert data.labels.bincount().tolist() == [shape[0] // 10] * 10 or name == "mnist"
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "mean"),
+    [
+        pytest.param("train", 50000, [0.5071, 0.4865, 0.4409], marks=pytest.mark.slow),
+        ("test", 10000, [0.5088, 0.4874, 0.4419]),
+    ],
+)
+def test_real_cifar100_in_either_order(real_data: Path, split: str, count: int, mean: list[float]) -> None:
+    """Means do not depend on the order: they are those of the official images."""
+    try:
+        data = load("cifar100", split, str(real_data))
+    except UserError as error:
+        if "not found" not in str(error):
+            raise
+        pytest.skip(str(error))
+    assert data.images.shape == (count, 3, 32, 32)
+    assert data.images.mean((0, 2, 3)).tolist() == pytest.approx(mean, abs=1e-4)
+    assert data.labels.bincount().tolist() == [count // 100] * 100
+    if data.order:
+        assert data.order == "one image of each class in turn"
+        assert data.labels[:200].tolist() == [*range(100)] * 2
+    else:
+        assert data.labels[:5].tolist() == {"train": [19, 29, 0, 11, 1], "test": [49, 33, 72, 51, 71]}[split]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from torch import Tensor
 
@@ -30,7 +31,7 @@ class Clusters:
         return self.dominant[nearest] == predicted
 
 
-def clusters(tree: Any, z: Tensor, predicted: Tensor, count: int) -> Clusters:
+def clusters(tree: NDArray[np.float64], z: Tensor, predicted: Tensor, count: int) -> Clusters:
     """Cut a linkage tree of features z (N, D) into `count` clusters; ties in a vote go to the lower class."""
     member = torch.from_numpy(hierarchy.fcluster(tree, count, "maxclust").astype(np.int64))
     groups = [member == number for number in sorted(set(member.tolist()))]
