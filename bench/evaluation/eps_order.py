@@ -1,10 +1,4 @@
-"""A grid of eps: which of them an image meets next, and what one verdict tells of the others.
-
-- `independent`: every eps is run for every image, as in separate runs.
-- `exact`: an image meets the eps in ascending order, and once it is broken it counts as broken at every larger one,
-  with the same adversarial example, which lies in the larger ball too. Nothing is assumed.
-- `bisect`: an image meets the middle one of those still open, and one that was not broken counts as robust at every
-  smaller eps. This assumes that the attack does not fail at an eps where it succeeds at a smaller one.
+"""A grid of eps: which of them an image meets next, and what a verdict at one tells of the others.
 
 Start noise is keyed to the image, not to eps, so what is run gives the same verdict in each order.
 """
@@ -17,6 +11,14 @@ import torch
 from torch import Tensor
 
 Order = Literal["independent", "exact", "bisect"]
+"""How an image goes through the eps of a grid.
+
+- `independent`: every eps is run for every image, as in separate runs.
+- `exact`: an image meets the eps in ascending order, and once it is broken it counts as broken at every larger one,
+  with the same adversarial example, which lies in the larger ball too. Nothing is assumed.
+- `bisect`: an image meets the middle one of those still open, and one that was not broken counts as robust at every
+  smaller eps. This assumes that the attack does not fail at an eps where it succeeds at a smaller one.
+"""
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 

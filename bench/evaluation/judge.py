@@ -36,10 +36,18 @@ def judge(
     norm: Norm,
     eps: Tensor | None,
 ) -> Judgement:
-    """Judge proposals x_adv (N, C, H, W) for clean images x with predictions clean_pred (N,) and eps (N,) or None.
+    """Judge the adversarial examples that an attack proposes.
 
     Lawful: finite, in [0, 1], and no larger than eps but for the rounding of float32 storage. An image that was not
     changed is not run through the model again. An unlawful proposal keeps its size, so that the fault can be seen.
+
+    Args:
+        model: what is attacked, never a copy to search on.
+        x: clean images (N, C, H, W).
+        x_adv: proposals (N, C, H, W).
+        clean_pred: predictions (N,) on the clean images.
+        norm: in which sizes are measured.
+        eps: (N,), or None where any size is allowed.
     """
     x_adv = x_adv.to(x)
     size = norms.size(x_adv.double() - x.double(), norm)

@@ -184,10 +184,10 @@ def _proposed(planned: Planned, model: Classifier, x: Tensor, y: Tensor, budget:
         if isinstance(fault, UserError) or passes.out_of_memory(fault):
             raise
         what = f"{type(fault).__name__}: {one_line(fault)}{_place(planned.attack, fault)}"
-        raise UserError(f"attack {planned.label!r} failed with {what}: mend the attack or its fields") from fault
+        raise UserError(f"attack {planned.label!r} failed with {what}: correct the attack or its fields") from fault
     if not isinstance(x_adv, Tensor):
-        raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: mend the attack")
+        raise UserError(f"attack {planned.label!r} returned {type(x_adv).__name__}, not images: correct the attack")
     if x_adv.shape != x.shape:
         shapes = f"shape {tuple(x_adv.shape)} for {tuple(x.shape)}"
-        raise UserError(f"attack {planned.label!r} returned images of {shapes}: mend the attack")
+        raise UserError(f"attack {planned.label!r} returned images of {shapes}: correct the attack")
     return x_adv.detach().to(x)

@@ -1,8 +1,6 @@
 """How a model's weights lie in memory while it is attacked: the same numbers, read faster.
 
-Where a model pools maxima, CPU kernels that keep the channels of a pixel together are faster: on the small MNIST net,
-one thread, a forward pass 1.2 times, one with an input gradient by a few percent. Elsewhere they gain nothing. Logits
-may differ in the last bit, so whatever judges must lay the model out as whatever attacked it: both go through
+Logits may differ in the last bit, so whatever judges must lay the model out as whatever attacked it: both go through
 `suited`.
 """
 
@@ -45,6 +43,10 @@ def suited(model: Classifier, images: Tensor) -> Iterator[None]:
 
 
 def _gains(model: nn.Module, images: Tensor) -> bool:
+    """Whether the model pools maxima on a CPU: there kernels that keep the channels of a pixel together are faster.
+
+    On the small MNIST net, one thread, a forward pass 1.2 times, one with an input gradient by a few percent.
+    """
     if images.device.type != "cpu":
         return False
     pools = any(isinstance(module, nn.MaxPool2d) for module in model.modules())

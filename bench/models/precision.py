@@ -15,10 +15,10 @@ _ENTRIES = ("__call__", "forward", "features", "classify")
 
 
 def in_bfloat16(model: _Model) -> _Model:
-    """The model under a second face, which shares its weights, computes in bfloat16 by autocast and returns float32.
+    """A second module that shares the model's weights, computes in bfloat16 by autocast and returns float32.
 
-    So do its `features` and `classify`. Whatever is made of the outputs (a loss, a cosine near 1) keeps its digits. The
-    face's class is a subclass of the model's, so that it can be copied again.
+    So do its `features` and `classify`. Whatever is made of the outputs (a loss, a cosine near 1) keeps its digits. Its
+    class is a subclass of the model's, so that it can be copied again.
     """
     result, kind = copy.copy(model), type(model)
     entries = {name: _rounded(getattr(kind, name)) for name in _ENTRIES if hasattr(kind, name)}

@@ -1,18 +1,8 @@
 """A cheaper form of the model for attacks to search on; what they find counts only if the model itself is fooled.
 
-A stand-in is a copy, never the model. Three things may be done to it: `folded` takes batch normalisation into the layer
-before it, `channels_last` lays weights out as convolution kernels like them, `rounded` computes in bfloat16. TF32 is no
-property of a copy but of the process: `precision` sets it for a while.
-
-What goes in is what paid in `benchmarks/throughput.py` (one thread of a CPU with bfloat16 units, a forward pass and
-an input gradient). In float32 folding and layout give 1.0 to 1.3 times the speed, and so float32 stays the model
-itself, to the bit. Bfloat16 alone gives 1.5 to 2.2, with both 1.5 to 3.8. torch.compile gives 0.9 to 1.3, compiles
-again for each number of images still in the batch, and stays out. Untested: TF32, any of it on a GPU, CPUs without
-such units.
-
-Bfloat16 is for attacks under a budget. Finds of a minimal attack lie at the boundary, and more than half of FMN's did
-not hold in float32. Under a budget it misses an image now and then that float32 finds: only a second search, in
-float32, of all that is not broken is never weaker than float32 alone.
+Three things may be done to the copy: `folded` takes batch normalisation into the layer before it, `channels_last` lays
+weights out as convolution kernels like them, `rounded` computes in bfloat16. TF32 is no property of a copy but of the
+process: `precision` sets it for a while.
 """
 
 from __future__ import annotations
@@ -40,6 +30,16 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _AGREES = 1e-4
 
+# What is done is what paid in `benchmarks/throughput.py` (one thread of a CPU with bfloat16 units, a forward pass and
+# an input gradient). In float32 folding and layout give 1.0 to 1.3 times the speed, and so float32 stays the model
+# itself, to the bit. Bfloat16 alone gives 1.5 to 2.2, with both 1.5 to 3.8. torch.compile gives 0.9 to 1.3, compiles
+# again for each number of images still in the batch, and stays out. Untested: TF32, any of it on a GPU, CPUs without
+# such units.
+#
+# Bfloat16 is for attacks under a budget. Finds of a minimal attack lie at the boundary, and more than half of FMN's did
+# not hold in float32. Under a budget it misses an image now and then that float32 finds: only a second search, in
+# float32, of all that is not broken is never weaker than float32 alone.
+
 
 @contextmanager
 def searching(model: Classifier, dtype: Dtype, images: Tensor) -> Iterator[Classifier]:
@@ -50,9 +50,9 @@ def searching(model: Classifier, dtype: Dtype, images: Tensor) -> Iterator[Class
     Raises:
         UserError: see `search_model`.
     """
-    stand_in = search_model(model, dtype, images)
+    search = search_model(model, dtype, images)
     with precision(tf32=dtype == "tf32"):
-        yield stand_in
+        yield search
 
 
 def search_model(model: Classifier, dtype: Dtype, images: Tensor) -> Classifier:
@@ -77,8 +77,8 @@ def search_model(model: Classifier, dtype: Dtype, images: Tensor) -> Classifier:
         raise UserError("search dtype 'tf32' needs a CUDA device: use bf16 or float32")
     if not isinstance(model, nn.Module):
         raise UserError(f"search dtype {dtype!r} needs an nn.Module, not {type(model).__name__}: use float32")
-    stand_in = channels_last(folded(model, images))
-    return rounded(stand_in) if dtype == "bf16" else stand_in
+    search = channels_last(folded(model, images))
+    return rounded(search) if dtype == "bf16" else search
 
 
 def copied(model: _Model) -> _Model:
@@ -164,7 +164,10 @@ def _fit(layer: nn.Module, normalisation: nn.Module) -> bool:
 
 
 def _fold(layer: Any, normalisation: Any) -> None:
-    """Take scale and shift of a batch normalisation into a layer's weights; in double precision, rounded once."""
+    """Take scale and shift of a batch normalisation into a layer's weights; in double precision, rounded once.
+
+    Any: torch types the attributes of both as tensors or modules, and the optional ones not at all.
+    """
     mean, weight = normalisation.running_mean.double(), layer.weight.double()
     scale = (normalisation.running_var.double() + normalisation.eps).rsqrt()
     shift = torch.zeros_like(mean)

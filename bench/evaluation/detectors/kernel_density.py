@@ -18,9 +18,14 @@ _GRID = tuple(10 ** (-1.5 + step / 8) for step in range(17))  # of the features'
 class ClassDensities:
     """f_t(z) = sum_i K(z, z_i) / n_t over the codes z_i of class t, with K = (pi s^2)^(-D/2) exp(-|z - z_i|^2 / s^2).
 
-    The kernel is the ER-Classifier's (no 2 below the square: scikit-learn's bandwidth is s / sqrt 2). `codes` (R, D) in
-    double precision, less their mean `centre` (D,), which keeps differences of large squares exact enough; `labels`
-    (R,); `counts` (K,).
+    The kernel is the ER-Classifier's (no 2 below the square: scikit-learn's bandwidth is s / sqrt 2).
+
+    Args:
+        codes: (R, D), in double precision, less their mean: differences of large squares stay exact enough.
+        centre: (D,), that mean.
+        labels: (R,).
+        counts: (K,), how many codes each class has.
+        bandwidth: s.
     """
 
     codes: Tensor

@@ -50,9 +50,13 @@ class Normalise(nn.Module):
 class Assembled(nn.Module):
     """A classifier in two parts: `model(x) == model.classify(model.features(x))`.
 
-    `body` maps images to (N, width); `embed` maps that to features; `head` maps features to logits. `cut`, for a body
-    that is an `nn.Sequential` of stages, moves the features to the end of its first `cut` stages: the later ones then
-    belong to `classify`. The weights keep their names wherever the cut is.
+    Args:
+        body: images (N, C, H, W) to (N, width).
+        head: features (N, D) to logits (N, K).
+        normalise: what images go through first, if anything.
+        embed: the body's output to features, if they are not the same.
+        cut: for a body that is an `nn.Sequential` of stages, moves the features to the end of its first `cut` stages;
+            the later ones then belong to `classify`. The weights keep their names wherever the cut is.
     """
 
     def __init__(
