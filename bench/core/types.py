@@ -87,14 +87,6 @@ class HasCenters(HasFeatures, Protocol):
         ...
 
 
-class HasScore(Protocol):
-    """A detector."""
-
-    def score(self, x: Tensor, /) -> Tensor:
-        """Images (N, C, H, W) to suspicion (N,), larger is more suspicious."""
-        ...
-
-
 Objective = Callable[..., "tuple[Tensor, Tensor]"]
 """(model, x, y, *references) -> (values (N,), logits (N, K)) in one forward pass; an attacker climbs the values.
 
