@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from bench.core import files
 from bench.core.registry import architectures
 from bench.data import loading
-from bench.models import checkpoints, search_copy
+from bench.models import checkpoints, search_copy, stanzas
 from bench.ops import losses, passes
 
 MODELS = {
@@ -42,7 +42,7 @@ _COLUMNS = ("model", "images", "form", "ms an image", "times as fast", "logits",
 
 
 def _model(name: str, count: int) -> tuple[nn.Module, Tensor]:
-    if name in checkpoints.registry():
+    if name in stanzas.registry():
         loaded = checkpoints.load(name)
         model, data = loaded.model, loaded.checkpoint.data
     else:

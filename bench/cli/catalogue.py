@@ -46,11 +46,11 @@ def _catalogue(kind: str, peers: bool = False) -> str:
 
         lines = [f"{name:44} {','.join(known):12} {note}" for name, known, note in peer_attacks()]
     elif kind == "models":
-        from bench.models import checkpoints
+        from bench.models import stanzas
 
         lines = [
             f"{name:28} {point.data:9} {point.defense or '-':10} {point.arch}"
-            for name, point in sorted(checkpoints.registry().items())
+            for name, point in sorted(stanzas.registry().items())
         ]
     elif kind == "attacks":
         lines = [_attack_line(outline) for outline in outlines(kind, registry.attacks.package)]

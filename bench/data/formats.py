@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.core.files import one_line
@@ -97,6 +96,8 @@ def image_set(
 
     Its sha256 is that of the shape, the pixels as bytes and the labels as little-endian int64, in this order.
     """
+    import torch  # a list of the data sets needs none
+
     pixels = np.ascontiguousarray(pixels)
     wide = labels.astype("<i8")
     content = hashlib.sha256(repr(pixels.shape).encode())

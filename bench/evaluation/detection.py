@@ -136,9 +136,7 @@ class DetectorEvaluation:
         return examples.rows.assign(score=self.training.batched(fitted.score, examples.x).double().tolist())
 
 
-def _record(
-    prepared: Prepared, spec: specs.Spec, detector: Detector, evaluation: DetectorEvaluation
-) -> dict[str, Any]:
+def _record(prepared: Prepared, spec: specs.Spec, detector: Detector, evaluation: DetectorEvaluation) -> dict[str, Any]:
     """What `detect.json` holds: the run's record with its budget as `threat`, and the detector."""
     record = dict(prepared.record)
     threat = {key: record.pop(key) for key in ("norm", "eps", "eps_written")}

@@ -1,4 +1,4 @@
-"""Trained models by name: the TOML registry, where weights lie, hashes before loading."""
+"""Trained models by name: where weights lie, hashes before loading."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from pathlib import Path
 from torch import nn
 
 from bench.core.download import fetch
-from bench.core.files import cache_dir, sha256_of, shipped
+from bench.core.files import cache_dir, sha256_of
 from bench.core.registry import suggestion
 from bench.core.types import Checkpoint, UserError
+from bench.models import stanzas
 from bench.models.factory import build, is_factory
-from bench.models.stanzas import read
 from bench.models.weights import fit, read_tensors, renamed, state_sha256
 
-__all__ = ["Loaded", "built_in", "find_weights", "load", "read", "registry", "state_sha256"]
-
-_FILE = "checkpoints.toml"
+__all__ = ["Loaded", "find_weights", "load", "load_checkpoint", "state_sha256"]
 
 
 @dataclass(frozen=True)
@@ -34,24 +32,6 @@ class Loaded:
     sha256: str
 
 
-def built_in() -> Path:
-    """The registry that comes with the program: inside an installed copy, or at the top of a checkout."""
-    return shipped(_FILE)
-
-
-def registry() -> dict[str, Checkpoint]:
-    """All known models by name: the built-in ones, then those of `checkpoints.toml` in the working directory.
-
-    Raises:
-        UserError: a file has a fault (see `read`).
-    """
-    first, second = built_in(), Path.cwd() / _FILE
-    known = read(first) if first.is_file() else {}
-    if second.is_file() and not (first.is_file() and first.samefile(second)):
-        known |= read(second)
-    return known
-
-
 def load(spec: str) -> Loaded:
     """Load a model: a name of the registry, `path/to/file.py:factory`, or `package.module:factory`.
 
@@ -64,7 +44,7 @@ def load(spec: str) -> Loaded:
     if is_factory(spec):
         checkpoint = Checkpoint(name=spec, arch=spec, home=Path.cwd())
     else:
-        known = registry()
+        known = stanzas.registry()
         if spec not in known:
             remedy = "add a factory, as in file.py:make" if spec.endswith(".py") else suggestion(spec, sorted(known))
             raise UserError(f"unknown model {spec!r}: {remedy}")

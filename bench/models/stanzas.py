@@ -1,4 +1,7 @@
-"""Stanzas, the entries of a `checkpoints.toml`: read into `Checkpoint`, and written from it."""
+"""Stanzas, the entries of a `checkpoints.toml`: read into `Checkpoint`, and written from it.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,37 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Comment, InlineTable, Item, Table, Whitespace
 
 from bench.core.fields import Wording, build, settable
-from bench.core.files import one_line
+from bench.core.files import one_line, shipped
 from bench.core.specs import parse_eps, threat_model
 from bench.core.text import shown
 from bench.core.toml import read_toml
 from bench.core.types import NORMS, Checkpoint, ThreatModel, UserError
 
+_FILE = "checkpoints.toml"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 _WORDING = Wording(
     unknown="{what}: unknown key {field!r}: {remedy}",
     missing="{what} has no {field}: name an architecture (bench list models) or a file.py:factory",
     value="{what}: {field} must be {must}: see the built-in checkpoints.toml for examples",
 )
+
+
+def built_in() -> Path:
+    """The registry that comes with the program: inside an installed copy, or at the top of a checkout."""
+    return shipped(_FILE)
+
+
+def registry() -> dict[str, Checkpoint]:
+    """All known models by name: the built-in ones, then those of `checkpoints.toml` in the working directory.
+
+    Raises:
+        UserError: a file has a fault (see `read`).
+    """
+    first, second = built_in(), Path.cwd() / _FILE
+    known = read(first) if first.is_file() else {}
+    if second.is_file() and not (first.is_file() and first.samefile(second)):
+        known |= read(second)
+    return known
 
 
 def read(path: Path) -> dict[str, Checkpoint]:

@@ -234,7 +234,7 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
     checkpoints = pytest.importorskip("bench.models.checkpoints")
     recipe = _tiny("mat_digits", "train.store=float16", "model.args.dim=16")
     row = training.train(recipe, tmp_path / "out", command='a command with "quotes"')
-    (entry,) = checkpoints.read(tmp_path / "out" / "stanza.toml").values()
+    (entry,) = stanzas.read(tmp_path / "out" / "stanza.toml").values()
     assert entry.name == "mat_digits" and entry.defense == "mat" and entry.command.endswith('"quotes"')
     assert (
         entry.trained_for.written == str(recipe.defense.eps)
@@ -254,10 +254,10 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
     assert list(tomllib.loads(registry.read_text())) == ["first", "last", "mat_digits"]
     assert "# about last\n[last]" in registry.read_text()
     assert (tmp_path / "results" / "training" / "mat_digits.csv").exists()
-    fit(model, read_tensors(checkpoints.find_weights(checkpoints.read(registry)["mat_digits"])))
+    fit(model, read_tensors(checkpoints.find_weights(stanzas.read(registry)["mat_digits"])))
     stanza.adopt(tmp_path / "out", registry, "another")
-    assert checkpoints.read(registry)["another"].recipe == checkpoints.read(registry)["mat_digits"].recipe
-    fit(model, read_tensors(checkpoints.find_weights(checkpoints.read(registry)["another"])))
+    assert stanzas.read(registry)["another"].recipe == stanzas.read(registry)["mat_digits"].recipe
+    fit(model, read_tensors(checkpoints.find_weights(stanzas.read(registry)["another"])))
     with pytest.raises(UserError, match="cannot be named"):
         stanza.adopt(tmp_path / "out", registry, "an other")
 

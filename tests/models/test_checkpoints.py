@@ -18,7 +18,7 @@ from torch import nn
 
 from bench.core.registry import architectures
 from bench.core.types import ThreatModel, UserError
-from bench.models import checkpoints
+from bench.models import checkpoints, stanzas
 from tests.support.checkout import ROOT
 
 STANZA = '[tiny]\narch = "mlp"\nargs = { hidden = [5], image = 4 }\n'
@@ -205,7 +205,7 @@ def test_faulty_stanzas(text: str, clause: str) -> None:
     path = Path("other.toml")
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        checkpoints.read(path)
+        stanzas.read(path)
     assert clause in str(caught.value) and "other.toml" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -215,20 +215,20 @@ def test_eps_is_kept_as_written() -> None:
         '[b]\narch = "mlp"\ntrained_for = { norm = "linf", eps = 0.031 }\n'
         '[c]\narch = "mlp"\ntrained_for = { norm = "l2" }\n'
     )
-    known = checkpoints.read(Path("c.toml"))
+    known = stanzas.read(Path("c.toml"))
     assert known["a"].trained_for == ThreatModel("linf", 8 / 255, "8/255")
     assert known["b"].trained_for == ThreatModel("linf", 0.031, "0.031")
     assert known["c"].trained_for == ThreatModel("l2", None)
 
 
 def test_working_directory_adds_and_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    built_in = set(checkpoints.registry())
+    built_in = set(stanzas.registry())
     Path("checkpoints.toml").write_text('[trades_mnist_smallcnn]\narch = "mlp"\n[mine]\narch = "mlp"\n')
-    known = checkpoints.registry()
+    known = stanzas.registry()
     assert set(known) == built_in | {"mine"}
     assert known["trades_mnist_smallcnn"].arch == "mlp"
-    monkeypatch.chdir(checkpoints.built_in().parent)
-    assert checkpoints.registry()["trades_mnist_smallcnn"].arch == "small_cnn"
+    monkeypatch.chdir(stanzas.built_in().parent)
+    assert stanzas.registry()["trades_mnist_smallcnn"].arch == "small_cnn"
 
 
 def test_unknown_names() -> None:
@@ -306,7 +306,7 @@ def test_a_stanza_may_name_a_factory() -> None:
     torch.save({"1.weight": torch.ones(2, 4), "1.bias": torch.zeros(2)}, "zoo/w.pt")
     toml = '[mine]\narch = "nets.py:make"\nargs = { width = 2 }\nweights = "w.pt"\n'
     Path("zoo/checkpoints.toml").write_text(toml)
-    loaded = checkpoints.load_checkpoint(checkpoints.read(Path("zoo/checkpoints.toml"))["mine"])
+    loaded = checkpoints.load_checkpoint(stanzas.read(Path("zoo/checkpoints.toml"))["mine"])
     assert loaded.model(torch.ones(1, 1, 2, 2)).tolist() == [[4.0, 4.0]]
 
 
