@@ -1,4 +1,7 @@
-"""Stanzas, the entries of a `checkpoints.toml`: read into `Checkpoint`, and written from it; no torch."""
+"""Stanzas, the entries of a `checkpoints.toml`: read into `Checkpoint`, and written from it.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from bench.core.text import shown
 from bench.core.toml import read_toml
 from bench.core.types import NORMS, Checkpoint, ThreatModel, UserError
 
-FILE = "checkpoints.toml"
+_FILE = "checkpoints.toml"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 _WORDING = Wording(
     unknown="{what}: unknown key {field!r}: {remedy}",
@@ -30,7 +33,7 @@ _WORDING = Wording(
 
 def built_in() -> Path:
     """The registry that comes with the program: inside an installed copy, or at the top of a checkout."""
-    return shipped(FILE)
+    return shipped(_FILE)
 
 
 def registry() -> dict[str, Checkpoint]:
@@ -39,7 +42,7 @@ def registry() -> dict[str, Checkpoint]:
     Raises:
         UserError: a file has a fault (see `read`).
     """
-    first, second = built_in(), Path.cwd() / FILE
+    first, second = built_in(), Path.cwd() / _FILE
     known = read(first) if first.is_file() else {}
     if second.is_file() and not (first.is_file() and first.samefile(second)):
         known |= read(second)
