@@ -29,7 +29,7 @@ class Gradients:
 
 
 def _rows(model: Any, images: Images) -> pd.DataFrame:
-    _, logits, gradient = passes.ascent_direction(losses.ce, model, images.x, images.y)
+    _, logits, gradient = passes.input_gradient(losses.ce, model, images.x, images.y)
     has_features = callable(getattr(model, "features", None))
     lengths = passes.reference_outputs(model.features, images.x).double().norm(dim=1) if has_features else None
     return pd.DataFrame(
