@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import losses, passes
 from bench.ops.ascent import Attempt, Schedule, first_success
 
 
 @dataclass(frozen=True)
 class _TowardEach:
-    steps: int = 100
-    step_size: float | None = None
+    steps: int = bounded(100, low=1)
+    step_size: float | None = bounded(None, above=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -28,7 +29,7 @@ class _TowardEach:
         """What the accumulated gradient keeps a step; 0 takes each gradient as it is."""
         return 0.0
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         classes = passes.classes(model, x)
         targets = ((y + step) % classes for step in range(1, classes))
@@ -64,7 +65,7 @@ class MIMMultiTargeted(_TowardEach):
     `bim_multi_targeted`.
     """
 
-    decay: float = 1.0
+    decay: float = bounded(1.0, low=0)
 
     @property
     def momentum(self) -> float:
