@@ -36,9 +36,8 @@ class Sign:
 
 def _named(run: Run, attack: str) -> str:
     """The registered name behind a row's attack, which may carry arguments."""
-    attacks = run.record.get("attacks", ())
-    entries = [entry for whole in attacks for entry in (whole, *whole.get("stages", ()))]
-    return next((entry["name"] for entry in entries if entry["spec"] == attack), attack)
+    names = {stage.spec: stage.name for whole in run.record.attacks for stage in whole.stages}
+    return (names | {whole.spec: whole.name for whole in run.record.attacks}).get(attack, attack)
 
 
 def _single(table: pd.DataFrame) -> pd.DataFrame:
@@ -67,12 +66,12 @@ def _unlawful(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
 
 
 def _forced(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    for name in run.record.get("forced", ()):
+    for name in run.record.forced:
         yield Sign("forced", f"the model fails the check {name!r}", "mend the model, or average over its randomness")
 
 
 def _zero_gradients(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    share = run.record.get("zero_gradients")
+    share = run.record.zero_gradients
     if share:
         yield Sign(
             "zero gradients",
@@ -113,7 +112,7 @@ def _beaten_by(weak: set[str], name: str, remedy: str) -> Callable[[Run, pd.Data
 
 
 def _minimal_fails(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    minimal = [attack["spec"] for attack in run.record.get("attacks", ()) if attack.get("minimal")]
+    minimal = [attack.spec for attack in run.record.attacks if attack.minimal]
     rows = run.verdicts[run.verdicts["attack"].isin(minimal) & (run.verdicts["label"] == run.verdicts["clean_pred"])]
     for attack, mine in rows.groupby("attack"):
         missed = int((~mine["broken"] & (mine["adv_pred"] != NOT_FINITE)).sum())
@@ -170,11 +169,11 @@ def signs(run: Run) -> list[Sign]:
 
 def missing(run: Run) -> list[str]:
     """What a full evaluation holds and this run lacks."""
-    attacks = run.record.get("attacks", ())
+    attacks = run.record.attacks
     kinds = {
-        "noise": any(attack["name"] == "noise" for attack in attacks),
-        "adaptive": bool(run.record.get("adaptive")),
-        "a minimal attack such as ddn": any(attack["minimal"] for attack in attacks),
+        "noise": any(attack.name == "noise" for attack in attacks),
+        "adaptive": bool(run.record.adaptive),
+        "a minimal attack such as ddn": any(attack.minimal for attack in attacks),
     }
     return [kind for kind, there in kinds.items() if not there]
 

@@ -20,7 +20,6 @@ from bench.core.types import UserError
 from bench.report import measures
 from bench.report.render import csv
 from bench.report.significance import mcnemar
-from bench.store import runs
 from bench.store.runs import Run
 
 COLUMNS = (
@@ -71,8 +70,8 @@ def rows(run: Run) -> pd.DataFrame:
 
     Stages of an ensemble are left out: they cannot be run without it.
     """
-    parts = runs.stages(run.record)
-    same = {name: run.record.get(name, "") for name in ("model", "data", "split", "seed", "weights_sha256")}
+    parts = run.record.stage_labels
+    same = {name: getattr(run.record, name) for name in ("model", "data", "split", "seed", "weights_sha256")}
     lines = []
     for outcome in (one for one in measures.outcomes(run) if one.attack not in parts):
         lines.append({**same, **outcome.numbers(), "outcomes": outcome.letters()})
@@ -142,8 +141,9 @@ def compare_runs(a: Run, b: Run) -> pd.DataFrame:
         UserError: the runs are on different images, or share no norm and eps.
     """
     for key in ("data", "split", "data_sha256"):
-        if a.record.get(key) != b.record.get(key):
-            raise UserError(f"the runs are on different images: {key} {a.record.get(key)!r} and {b.record.get(key)!r}")
+        theirs = [getattr(run.record, key) for run in (a, b)]
+        if theirs[0] != theirs[1]:
+            raise UserError(f"the runs are on different images: {key} {theirs[0]!r} and {theirs[1]!r}")
     others = {(one.attack, one.norm, one.eps): one.images for one in measures.outcomes(b)}
     lines = []
     for one in measures.outcomes(a):

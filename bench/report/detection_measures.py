@@ -16,7 +16,7 @@ of right clean calibration images, an image is rejected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,7 @@ from bench.core.types import CLEAN, NOT_FINITE
 from bench.report.measures import WORST
 from bench.report.significance import wilson
 from bench.store import detections
-from bench.store.detections import NOISE, threshold
-from bench.store.runs import Run
+from bench.store.detections import NOISE, Detection, threshold
 
 SUMMARY = (
     "model",
@@ -57,12 +56,12 @@ SUMMARY = (
 )
 
 
-def summary(run: Run) -> pd.DataFrame:
+def summary(run: Detection) -> pd.DataFrame:
     """A row a fitted detector and attack it meets, columns `SUMMARY`: fractions over the test images."""
     table = detections.scores(run)
     record = run.record
-    who = {"model": record.get("model", ""), "data": record.get("data", ""), "detector": record["detector"]["spec"]}
-    threat = record.get("threat", {})
+    who = {"model": record.model, "data": record.data, "detector": record.detector.spec}
+    threat = {"norm": record.threat.norm, "eps": record.threat.eps}
     rows = [who | row for fit_attack, rows in _by_fit(table) for row in _meetings(fit_attack, rows, threat)]
     return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"eps": "float64"})
 
@@ -72,7 +71,7 @@ def _by_fit(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(name), table[table["fit_attack"] == name]
 
 
-def _meetings(fit_attack: str, table: pd.DataFrame, threat: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _meetings(fit_attack: str, table: pd.DataFrame, threat: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of one fitted detector: every attack in the order it was made, then the worst of those in the budget."""
     rights = table[table["label"] == table["clean_pred"]]
     level = threshold(rights[(rights["part"] == "calibration") & (rights["attack"] == CLEAN)]["score"])
@@ -100,10 +99,9 @@ def _meetings(fit_attack: str, table: pd.DataFrame, threat: Mapping[str, Any]) -
         budget = {"norm": "".join(first["norm"].dropna()), "eps": next(iter(first["eps"]), None)}
         found = clean["score"][right], adversarial[met["broken"]]
         yield shared | {"attack": attack} | budget | _counted(met, right, passed) | _told_apart(*found)
-        inside += [met] if budget == {key: threat.get(key) for key in budget} else []
+        inside += [met] if budget == threat else []
     if len(inside) > 1:
-        budget = {key: threat.get(key) for key in ("norm", "eps")}
-        yield shared | {"attack": WORST} | budget | _counted(_worst(inside), right, passed)
+        yield shared | {"attack": WORST} | threat | _counted(_worst(inside), right, passed)
 
 
 def _met(rows: pd.DataFrame, right: pd.Series[Any], level: float) -> pd.DataFrame:

@@ -20,7 +20,7 @@ of its own, which say what is left after it; the ensemble's hold them, and the w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -30,7 +30,7 @@ import pandas as pd
 
 from bench.core.types import NORMS, NOT_FINITE
 from bench.report.significance import wilson
-from bench.store import runs
+from bench.store.record import Record
 from bench.store.runs import Run
 
 WORST = "worst"
@@ -123,11 +123,11 @@ def outcomes(run: Run) -> list[Outcome]:
 
     The run's own norm comes first, attacks in the order of the recipe, eps ascending.
     """
-    attacks, parts = runs.labels(run.record), set(runs.stages(run.record))
+    attacks, parts = run.record.labels, run.record.stage_labels
     groups: Iterable[tuple[Any, pd.DataFrame]] = run.verdicts.groupby(["attack", "norm", "eps"], dropna=False)
     single = [one for key, rows in groups for one in _outcomes(run.record, key, rows)]
     single.sort(key=lambda one: (attacks.index(one.attack) if one.attack in attacks else len(attacks), _order(one)))
-    norms = sorted({one.norm for one in single}, key=lambda norm: (norm != run.record.get("norm"), NORMS.index(norm)))
+    norms = sorted({one.norm for one in single}, key=lambda norm: (norm != run.record.norm, NORMS.index(norm)))
     result = []
     for norm in norms:
         here = [one for one in single if one.norm == norm]
@@ -142,7 +142,7 @@ def summary(run: Run) -> pd.DataFrame:
 
     `seconds` is what an attack took in all; in a sweep, at all its eps together.
     """
-    who = {"model": run.record.get("model", ""), "data": run.record.get("data", "")}
+    who = {"model": run.record.model, "data": run.record.data}
     rows = [who | outcome.numbers() for outcome in outcomes(run)]
     return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"eps": "float64"})
 
@@ -190,12 +190,11 @@ def worst(attacks: Sequence[Outcome]) -> Outcome:
     )
 
 
-def budgets(record: Mapping[str, Any]) -> dict[float, str]:
+def budgets(record: Record) -> dict[float, str]:
     """Every eps that a run or sweep asked for, ascending, as it was written; empty without one."""
-    if record.get("eps_grid"):
-        return {float(eps): str(written) for eps, written in sorted(record["eps_grid"])}
-    eps = record.get("eps")
-    return {} if eps is None else {float(eps): record.get("eps_written") or repr(float(eps))}
+    if record.eps_grid:
+        return {float(eps): written for eps, written in sorted(record.eps_grid)}
+    return {} if record.eps is None else {float(record.eps): record.eps_written or repr(float(record.eps))}
 
 
 def _points(points: list[tuple[float, pd.DataFrame]]) -> pd.DataFrame:
@@ -222,14 +221,14 @@ def _threshold(images: pd.DataFrame, eps: float) -> pd.DataFrame:
     return images.assign(broken=images["broken"] & within(images["size"], eps))
 
 
-def _outcomes(record: Mapping[str, Any], key: tuple[str, str, float], rows: pd.DataFrame) -> list[Outcome]:
+def _outcomes(record: Record, key: tuple[str, str, float], rows: pd.DataFrame) -> list[Outcome]:
     attack, norm, eps = key
     images = _images(rows)
-    seconds = float(record.get("attack_seconds", {}).get(attack, 0.0))
+    seconds = float(record.attack_seconds.get(attack, 0.0))
     costs = int(rows["forwards"].sum()), int(rows["backwards"].sum()), seconds
     if not np.isnan(eps):
         return [Outcome(attack, norm, eps, images, *costs)]
-    asked = budgets(record) if norm == record.get("norm") else {}
+    asked = budgets(record) if norm == record.norm else {}
     if not asked:
         return [Outcome(attack, norm, None, images, *costs)]
     return [Outcome(attack, norm, bound, _threshold(images, bound), *costs) for bound in asked]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.report import measures
 from bench.store import probes
-from bench.store import runs as store
+from bench.store.record import AttackEntry, Record
 from bench.store.runs import Run
 
 ENOUGH = 500
@@ -28,19 +28,19 @@ Threat = tuple[str, float]
 class Judged:
     """What one attack of a run did at one eps: its entry in the run's record, and the outcome image by image."""
 
-    entry: Mapping[str, Any]
+    entry: AttackEntry
     outcome: measures.Outcome
     adaptive: bool
 
     @property
     def name(self) -> str:
         """The registered name, without arguments."""
-        return str(self.entry.get("name", self.entry["spec"]))
+        return self.entry.name
 
     @property
     def fields(self) -> Mapping[str, Any]:
         """The attack's fields, as the record has them."""
-        return dict(self.entry.get("fields") or {})
+        return self.entry.fields
 
     @property
     def n(self) -> int:
@@ -60,14 +60,14 @@ class Dossier:
     runs: tuple[Run, ...]
 
     @property
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> Record:
         """The record of the first run: what all of them say of the model and the data is the same."""
         return self.runs[0].record
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return str(self.record.get("model", ""))
+        return self.record.model
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
@@ -77,13 +77,14 @@ class Dossier:
     @property
     def threats(self) -> list[Threat]:
         """Every norm and eps that a run other than a sweep asked for, in order."""
-        asked = [(str(run.record["norm"]), float(run.record["eps"])) for run in self.runs if _has_one_eps(run)]
-        return sorted(set(asked))
+        return sorted({(run.record.norm, run.record.eps) for run in self.runs if run.record.eps is not None})
 
     def is_own(self, threat: Threat) -> bool:
         """Whether a threat is, within a twentieth, the one that the model's stanza names; so if it names none."""
-        own = self.record.get("trained_for")
-        return own is None or (own["norm"] == threat[0] and abs(threat[1] - own["eps"]) <= own["eps"] / 20)
+        own = self.record.trained_for
+        if own is None:
+            return True
+        return own.norm == threat[0] and own.eps is not None and abs(threat[1] - own.eps) <= own.eps / 20
 
     def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda one: True) -> list[Judged]:
         """The attacks that meet a description under a threat: those on the most images first."""
@@ -120,16 +121,16 @@ class Dossier:
 
     def attack_named(self, spec: str) -> str:
         """The registered name of an attack as rows write it."""
-        entries = [entry for run in self.runs for entry in run.record.get("attacks", ())]
-        return next((str(entry.get("name", spec)) for entry in entries if entry["spec"] == spec), spec)
+        entries = [entry for run in self.runs for entry in run.record.attacks]
+        return next((entry.name for entry in entries if entry.spec == spec), spec)
 
 
 def dossiers(runs: Iterable[Run]) -> list[Dossier]:
     """Runs by model and data, in the order of their names."""
     keys = ("data", "model", "weights_sha256", "split", "data_sha256")
     groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (not _has_one_eps(run), str(run.directory or ""))):
-        groups.setdefault(tuple(str(run.record.get(key, "")) for key in keys), []).append(run)
+    for run in sorted(runs, key=lambda run: (run.record.eps is None, str(run.directory or ""))):
+        groups.setdefault(tuple(getattr(run.record, key) for key in keys), []).append(run)
     return [Dossier(tuple(groups[key])) for key in sorted(groups)]
 
 
@@ -156,15 +157,10 @@ def robust(outcome: measures.Outcome) -> pd.Series[Any]:
     return outcome.images["right"] & ~outcome.images["broken"]
 
 
-def _has_one_eps(run: Run) -> bool:
-    return run.record.get("eps") is not None
-
-
 def _judged(run: Run) -> list[Judged]:
-    entries = {entry["spec"]: entry for entry in run.record.get("attacks", ())}
-    parts, adaptive = set(store.stages(run.record)), set(run.record.get("adaptive", ()))
+    entries = {entry.spec: entry for entry in run.record.attacks}
     return [
-        Judged(entries.get(one.attack, {"spec": one.attack}), one, one.attack in adaptive)
+        Judged(entries[one.attack], one, one.attack in run.record.adaptive)
         for one in measures.outcomes(run)
-        if one.attack != measures.WORST and one.attack not in parts
+        if one.attack in entries
     ]

@@ -8,14 +8,16 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from bench.core import files
 from bench.core.types import UserError, Verdict
 from bench.store import images as adversarial
 from bench.store import runs
+from bench.store.record import Record, Session
 
 MUST_MATCH = (
     "model",
@@ -45,19 +47,19 @@ _SAVE_EVERY = 10.0
 class Writer:
     """Appends verdicts to a run's directory; `create` or `resume` makes one."""
 
-    def __init__(self, directory: Path, record: dict[str, Any], rows: list[list[str]]) -> None:
+    def __init__(self, directory: Path, record: Record, rows: list[list[str]]) -> None:
         self.directory = directory
         self.record = record
         self._path = directory / "verdicts.csv"
         self._done = {_trial(row) for row in rows}
         self._opened = self._saved = time.monotonic()
-        self._spent = float(record["seconds"])
+        self._spent = record.seconds
         with files.explained(self._path):
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._length = os.fstat(self._file).st_size
 
     @classmethod
-    def create(cls, directory: Path | str, record: Mapping[str, Any]) -> Self:
+    def create(cls, directory: Path | str, record: Record) -> Self:
         """Start a run in a folder that holds none.
 
         Raises:
@@ -66,14 +68,13 @@ class Writer:
         home = Path(directory)
         if _occupied(home):
             raise UserError(f"{home} holds another run: choose another --out or continue it with --resume")
-        costs = {"seconds": 0.0, "attack_seconds": {}, "forwards": 0, "backwards": 0, "finished": False}
-        full = {"schema_version": runs.SCHEMA_VERSION} | _as_json(record) | costs
-        files.write_atomically(home / "run.json", runs.dump(full))
+        fresh = _as_read(record)
+        files.write_atomically(home / "run.json", runs.dump(fresh.to_dict()))
         files.write_atomically(home / "verdicts.csv", runs.HEADER)
-        return cls(home, full, [])
+        return cls(home, fresh, [])
 
     @classmethod
-    def resume(cls, directory: Path | str, record: Mapping[str, Any]) -> Self:
+    def resume(cls, directory: Path | str, record: Record) -> Self:
         """Go on with the run in a folder, or start it there if there is none yet.
 
         A torn last line is dropped. The recorded recipe stays; this session is added to its `resumed` list.
@@ -86,12 +87,14 @@ class Writer:
             return cls.create(home, record)
         if (home / "verdicts.csv.gz").exists():
             raise UserError(f"{home} is an archived run: gunzip its verdicts.csv.gz before --resume")
-        old, new = runs.read_record(home), _as_json(record)
+        old, new = runs.read_record(home), _as_read(record)
         for key in MUST_MATCH:
-            if old.get(key) != new.get(key):
+            if getattr(old, key) != getattr(new, key):
                 raise UserError(f"{home} was made with {_difference(key, old, new)}: choose another --out")
-        session = {key: new[key] for key in ("command", "start", "versions", "commit", "dirty") if key in new}
-        old |= {"resumed": [*old.get("resumed", []), session], "finished": False}
+        session = Session(
+            command=new.command, start=new.start, versions=new.versions, commit=new.commit, dirty=new.dirty
+        )
+        old = replace(old, resumed=(*old.resumed, session), finished=False)
         return cls(home, old, _mend(home / "verdicts.csv"))
 
     def append(
@@ -118,8 +121,10 @@ class Writer:
                 raise
         self._length += len(data)
         self._done |= {runs.trial(row.attack, row.norm, row.eps, row.index) for row in rows}
-        for attack, spent in (seconds or {}).items():
-            self.record["attack_seconds"][attack] = self.record["attack_seconds"].get(attack, 0.0) + spent
+        spent = dict(self.record.attack_seconds)
+        for attack, more in (seconds or {}).items():
+            spent[attack] = spent.get(attack, 0.0) + more
+        self.record = replace(self.record, attack_seconds=spent)
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self._save()
 
@@ -133,9 +138,10 @@ class Writer:
         _sort(self._path, self.record)
         adversarial.merge(self.directory)
         made = runs.Run(runs.load(self.directory).verdicts, self.record, self.directory)
-        self.record |= runs.costs(made.verdicts, self.record) | {"finished": not runs.missing(made)}
+        forwards, backwards = runs.costs(made.verdicts, self.record)
+        self.record = replace(self.record, forwards=forwards, backwards=backwards, finished=not runs.missing(made))
         self._save()
-        return made
+        return replace(made, record=self.record)
 
     def close(self) -> None:
         """Let go of the files, keeping what the run cost so far."""
@@ -146,8 +152,8 @@ class Writer:
 
     def _save(self) -> None:
         self._saved = time.monotonic()
-        self.record["seconds"] = self._spent + self._saved - self._opened
-        files.write_atomically(self.directory / "run.json", runs.dump(self.record))
+        self.record = replace(self.record, seconds=self._spent + self._saved - self._opened)
+        files.write_atomically(self.directory / "run.json", runs.dump(self.record.to_dict()))
 
     def __enter__(self) -> Self:
         return self
@@ -167,12 +173,13 @@ def _occupied(home: Path) -> bool:
     return any((home / name).exists() for name in ("run.json", "verdicts.csv", "verdicts.csv.gz"))
 
 
-def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(record)))
+def _as_read(record: Record) -> Record:
+    """A new record as it would be read back: tuples in an attack's fields are lists in a file."""
+    return Record.from_dict(json.loads(json.dumps(record.to_dict())))
 
 
-def _difference(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    shown = [json.dumps(side.get(key)) for side in (old, new)]
+def _difference(key: str, old: Record, new: Record) -> str:
+    shown = [json.dumps(side.to_dict().get(key, getattr(side, key))) for side in (old, new)]
     if max(map(len, shown)) > 80:
         return f"other {key}" if key.endswith("s") else f"another {key}"
     return f"{key} {shown[0]}, not {shown[1]}"
@@ -202,9 +209,9 @@ def _write_all(file: int, data: bytes) -> None:
         data = data[os.write(file, data) :]
 
 
-def _sort(path: Path, record: Mapping[str, Any]) -> None:
-    attacks = {label: place for place, label in enumerate(runs.labels(record))}
-    images = {index: place for place, index in enumerate(record.get("indices", ()))}
+def _sort(path: Path, record: Record) -> None:
+    attacks = {label: place for place, label in enumerate(record.labels)}
+    images = {index: place for place, index in enumerate(record.indices)}
     content = path.read_text(encoding="utf-8")
     header, *lines = content.splitlines(keepends=True)
 

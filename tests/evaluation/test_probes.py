@@ -15,9 +15,10 @@ from bench.core.types import CLEAN, UserError
 from bench.evaluation.probes.probe import Exhibit, Images
 from bench.store import probes, runs
 from tests.support import subjects
+from tests.support.stored_runs import record
 
 ALL = "match_rate,cosine,embedding,gradients,rescaled"
-RECORD = {"norm": "linf", "eps": 0.08, "seed": 0, "attacks": []}
+RECORD = record(eps=0.08)
 
 
 def exhibit(model: torch.nn.Module, count: int = 60) -> Exhibit:
@@ -90,7 +91,7 @@ def test_rescaling_undoes_saturation(model) -> None:
     plain = registry.probes["rescaled"](temperatures=(1.0,))(model, exhibit(model)).iloc[0]
     assert robust["1"] > robust["100000"] == plain["robust"]
     with pytest.raises(UserError, match="needs the eps"):
-        registry.probes["rescaled"]()(model, Exhibit(exhibit(model).clean, (), {**RECORD, "eps": None}, 8))
+        registry.probes["rescaled"]()(model, Exhibit(exhibit(model).clean, (), record(), 8))
 
 
 def test_an_embedding_is_the_same_twice_and_drawn_by_key(model) -> None:
@@ -132,7 +133,7 @@ def test_a_run_is_probed_from_its_files(bench) -> None:
     run = runs.load("r")
     about = json.loads(Path("r/probes/probes.json").read_text())
     assert about["match_rate"]["fields"]["limit"] == 50
-    assert about["rescaled"]["weights_sha256"] == run.record["weights_sha256"]
+    assert about["rescaled"]["weights_sha256"] == run.record.weights_sha256
     rescaled = probes.read(run, "rescaled")
     robust = pd.read_csv("r/table.csv").set_index("attack").loc["pgd", "robust_accuracy"]
     # Temperature 1 is the run's own PGD, image by image.
@@ -145,7 +146,7 @@ def test_a_run_is_probed_from_its_files(bench) -> None:
 
 
 def test_a_probe_may_be_gzipped_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    run = runs.Run(runs.frame([]), {}, tmp_path)
+    run = runs.Run(runs.frame([]), record(), tmp_path)
     assert probes.read(run, "cosine") is None
     table = pd.DataFrame({"attack": [CLEAN], "cosine": [1 / 3]})
     path = probes.write(tmp_path, "cosine", table, {"fields": {}})

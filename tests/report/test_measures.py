@@ -9,6 +9,7 @@ import pytest
 from bench.core.types import NOT_FINITE, Norm, Verdict
 from bench.report import measures, significance
 from bench.store import runs
+from tests.support.stored_runs import entry, record
 
 EPS = 0.25
 
@@ -23,9 +24,9 @@ def verdict(
     return Verdict(index, 0, clean, attack, norm, eps, adv, size or 0.0, True, broken, 10, 5)
 
 
-def run(rows: list[Verdict], **record: object) -> runs.Run:
-    full = {"model": "m", "data": "d", "norm": "linf", "eps": EPS, "eps_written": "1/4", **record}
-    return runs.Run(runs.frame(rows), full)
+def run(rows: list[Verdict], **known: object) -> runs.Run:
+    full = {"data": "d", "eps": EPS, "eps_written": "1/4", **known}
+    return runs.Run(runs.frame(rows), record(**full))
 
 
 MIXED = run(
@@ -43,7 +44,7 @@ MIXED = run(
         verdict(2, "cw", None, None, "l2"),
         verdict(3, "cw", None, None, "l2", right=False),
     ],
-    attacks=[{"spec": "pgd"}, {"spec": "ddn"}, {"spec": "cw"}],
+    attacks=(entry("pgd"), entry("ddn", minimal=True), entry("cw", "l2", minimal=True)),
     attack_seconds={"pgd": 2.0, "ddn": 1.0},
 )
 
@@ -112,7 +113,7 @@ def test_a_run_without_eps_counts_every_broken_image() -> None:
 
 def test_a_sweep_has_a_worst_row_for_each_eps() -> None:
     rows = [verdict(0, "pgd", 0.1, 0.1), verdict(0, "pgd", 0.2, 0.2), verdict(0, "ddn", 0.05, None)]
-    sweep = run(rows, eps=None, eps_grid=[[0.01, "0.01"], [0.1, "0.1"], [0.2, "0.2"]])
+    sweep = run(rows, eps=None, eps_grid=((0.01, "0.01"), (0.1, "0.1"), (0.2, "0.2")))
     table = measures.summary(sweep)
     assert [*zip(table["attack"], table["eps"], table["robust_accuracy"], strict=True)] == [
         ("ddn", 0.01, 1.0),

@@ -38,7 +38,7 @@ class Embedding:
 
     def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
         """Columns attack, norm, eps, index, label, prediction, entropy (nats), x, y; a row a point."""
-        seed = int(exhibit.record.get("seed", 0))
+        seed = exhibit.record.seed
         attacked = self._attacked(exhibit)
         shown = [_drawn(exhibit.clean, self.clean, seed)]
         shown += [_drawn(part.select(part.broken), self.adversarial, seed) for part in attacked]
@@ -57,7 +57,7 @@ class Embedding:
     def _negative(self, model: Any, exhibit: Exhibit) -> list[Images]:
         if not self.negative:
             return []
-        if exhibit.record.get("eps") is None:
+        if exhibit.record.eps is None:
             raise UserError("negative examples need the eps of a run, and this one has none or several")
         found, left = [], self.negative
         for part in last_iterates(model, exhibit):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.ops import passes
+from bench.store.record import Record
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Exhibit:
 
     clean: Images
     attacked: tuple[Images, ...]
-    record: Mapping[str, Any]
+    record: Record
     batch_size: int
     device: str = "cpu"
 

@@ -31,7 +31,7 @@ class RademacherSurface:
 
     def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
         """Columns index, label, along, across, loss (nats), prediction; a row a point."""
-        seed = int(exhibit.record.get("seed", 0))
+        seed = exhibit.record.seed
         shown = exhibit.clean.select(slice(0, self.images))
         rows = [self._surface(model, part, seed) for part in _one_by_one(exhibit, shown)]
         return pd.concat(rows, ignore_index=True)

@@ -15,6 +15,7 @@ from bench.core.types import Budget, Norm, UserError
 from bench.evaluation.judge import judge, predictions
 from bench.evaluation.probes.probe import Exhibit, Images
 from bench.ops import ascent, losses, passes, rng
+from bench.store.record import Record
 
 _FEATURES = "feature norm"
 
@@ -46,9 +47,9 @@ class Rescaled:
     def __call__(self, model: Any, exhibit: Exhibit) -> pd.DataFrame:
         """Columns temperature, norm, eps, steps, n, right, robust, robust_accuracy."""
         record, shown = exhibit.record, exhibit.first(self.limit)
-        if record.get("eps") is None:
+        if record.eps is None:
             raise UserError("rescaled needs the eps of a run, and this one has none or several: probe another run")
-        plan = _Plan.of(record)
+        plan = _Plan.of(record, record.eps)
         counts: dict[str, list[int]] = {}
         for part in shown.batches(shown.clean):
             clean_pred = predictions(passes.reference_outputs(model, part.x))
@@ -83,11 +84,11 @@ class _Plan:
     seed: int
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> _Plan:
-        entries = [one["fields"] for one in record["attacks"] if one["name"] == "pgd"]
+    def of(cls, record: Record, eps: float) -> _Plan:
+        entries = [attack.fields for attack in record.attacks if attack.name == "pgd"]
         fields: Mapping[str, Any] = next((one for one in entries if not one.get("targeted")), {})
         steps, size, start = fields.get("steps", 40), fields.get("step_size"), fields.get("random_start", True)
-        return cls(record["norm"], record["eps"], steps, size, start, int(record["seed"]))
+        return cls(record.norm, eps, steps, size, start, record.seed)
 
     def robust(self, model: Any, images: Images, temperature: Tensor) -> int:
         """How many images, all right when clean, PGD on logits over a temperature (N,) does not break."""
