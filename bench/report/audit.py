@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from bench.core.types import NOT_FINITE
 from bench.report import measures
+from bench.report.significance import mcnemar
 from bench.store import runs
 from bench.store.runs import Run
 
@@ -87,7 +87,7 @@ def _plain_fails(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
         best = max(rivals, key=lambda one: int(one.images["broken"].sum()))
         more = int((best.images["broken"] & ~plain.images["broken"]).sum())
         fewer = int((plain.images["broken"] & ~best.images["broken"]).sum())
-        if more - fewer <= _GAP * len(plain.images) or binomtest(more, more + fewer).pvalue >= _CHANCE:
+        if more - fewer <= _GAP * len(plain.images) or mcnemar(more, fewer) >= _CHANCE:
             continue
         left = [one.numbers()["robust_accuracy"] for one in (plain, best)]
         yield Sign(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.core.types import NOT_FINITE, Norm, Verdict
-from bench.report import measures, significance
+from bench.report import measures
 from bench.store import runs
 from tests.support.stored_runs import entry, record
 
@@ -147,13 +147,6 @@ def test_rows_that_met_nan_are_counted_and_never_broken() -> None:
     flawed = run([bad, verdict(1, "pgd", None)])
     assert measures.flagged(flawed) == 1 and measures.flagged(MIXED) == 0
     assert row(measures.summary(flawed), "pgd")["robust_accuracy"] == 1.0
-
-
-def test_wilson_limits() -> None:
-    # z = 1.959964: centre (0.5 + z²/20)/(1 + z²/10) and so on, by hand.
-    assert significance.wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
-    assert significance.wilson(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
-    assert np.isnan(significance.wilson(0, 0)).all()
 
 
 def test_within_allows_the_rounding_of_a_sum_and_no_more() -> None:
