@@ -61,13 +61,13 @@ def _unlawful(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
         yield Sign(
             "unlawful",
             f"{attack} proposed {count} images that break the rules",
-            "mend the attack: they count as failed",
+            "repair the attack: they count as failed",
         )
 
 
 def _forced(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
     for name in run.record.forced:
-        yield Sign("forced", f"the model fails the check {name!r}", "mend the model, or average over its randomness")
+        yield Sign("forced", f"the model fails the check {name!r}", "repair the model, or average over its randomness")
 
 
 def _zero_gradients(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
@@ -81,15 +81,16 @@ def _zero_gradients(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
 
 
 def _plain_fails(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    single = [one for one in measures.outcomes(run) if one.attack != measures.WORST and one.eps is not None]
-    for plain in [one for one in single if _named(run, one.attack) == "pgd"]:
-        rivals = [one for one in single if (one.norm, one.eps) == (plain.norm, plain.eps)]
-        best = max(rivals, key=lambda one: int(one.images["broken"].sum()))
+    everything = measures.outcomes(run)
+    single = [outcome for outcome in everything if outcome.attack != measures.WORST and outcome.eps is not None]
+    for plain in [outcome for outcome in single if _named(run, outcome.attack) == "pgd"]:
+        rivals = [outcome for outcome in single if (outcome.norm, outcome.eps) == (plain.norm, plain.eps)]
+        best = max(rivals, key=lambda outcome: int(outcome.images["broken"].sum()))
         more = int((best.images["broken"] & ~plain.images["broken"]).sum())
         fewer = int((plain.images["broken"] & ~best.images["broken"]).sum())
         if more - fewer <= _GAP * len(plain.images) or mcnemar(more, fewer) >= _CHANCE:
             continue
-        left = [one.numbers()["robust_accuracy"] for one in (plain, best)]
+        left = [outcome.numbers()["robust_accuracy"] for outcome in (plain, best)]
         yield Sign(
             "masking",
             f"at {plain.norm} {plain.eps:.4g} {plain.attack} leaves {left[0]:.2%}, {best.attack} {left[1]:.2%}",
@@ -180,8 +181,7 @@ def missing(run: Run) -> list[str]:
 
 def report(run: Run) -> str:
     """The signs, a line each, and what was not run."""
-    found = signs(run)
-    lines = [str(sign) for sign in found] or ["no sign that an attack failed"]
+    lines = [str(sign) for sign in signs(run)] or ["no sign that an attack failed"]
     lacks = missing(run)
     if lacks:
         lines.append(f"not run: {', '.join(lacks)}")

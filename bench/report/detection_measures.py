@@ -10,7 +10,7 @@ of right clean calibration images, an image is rejected.
 - AUROC and TPR at 5 % FPR: right clean images against broken ones;
 - FPR: the share of right clean images that are rejected;
 - clean accuracy with reject = right and not rejected / n;
-- robust accuracy with reject = right, not rejected when clean, and no broken twin that is not rejected / n;
+- robust accuracy with reject = right, not rejected when clean, and not broken by an example that is not rejected / n;
 - worst: the same over the attacks within the budget, the joint one among them, image by image.
 """
 
@@ -97,8 +97,8 @@ def _meetings(fit_attack: str, table: pd.DataFrame, threat: dict[str, Any]) -> I
         met, adversarial = _met(rows, right, level), rows["score"]
         first = rows[met["met"]].iloc[:1]
         budget = {"norm": "".join(first["norm"].dropna()), "eps": next(iter(first["eps"]), None)}
-        found = clean["score"][right], adversarial[met["broken"]]
-        yield shared | {"attack": attack} | budget | _counted(met, right, passed) | _told_apart(*found)
+        apart = _told_apart(clean["score"][right], adversarial[met["broken"]])
+        yield shared | {"attack": attack} | budget | _counted(met, right, passed) | apart
         inside += [met] if budget == threat else []
     if len(inside) > 1:
         yield shared | {"attack": WORST} | threat | _counted(_worst(inside), right, passed)
@@ -116,8 +116,8 @@ def _met(rows: pd.DataFrame, right: pd.Series[Any], level: float) -> pd.DataFram
 
 def _worst(met: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The same of the attack that is worst for each image."""
-    worst = {name: sum(one[name] for one in met) > 0 for name in ("met", "broken", "through")}
-    return pd.DataFrame({**worst, "stopped": sum(one["met"] & ~one["stopped"] for one in met) == 0})
+    worst = {name: sum(attack[name] for attack in met) > 0 for name in ("met", "broken", "through")}
+    return pd.DataFrame({**worst, "stopped": sum(attack["met"] & ~attack["stopped"] for attack in met) == 0})
 
 
 def _counted(met: pd.DataFrame, right: pd.Series[Any], passed: pd.Series[Any]) -> dict[str, Any]:

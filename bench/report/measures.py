@@ -123,17 +123,18 @@ def outcomes(run: Run) -> list[Outcome]:
 
     The run's own norm comes first, attacks in the order of the recipe, eps ascending.
     """
-    attacks, parts = run.record.labels, run.record.stage_labels
+    ranks = {attack: rank for rank, attack in enumerate(dict.fromkeys(run.record.labels))}
+    parts = run.record.stage_labels
     groups: Iterable[tuple[Any, pd.DataFrame]] = run.verdicts.groupby(["attack", "norm", "eps"], dropna=False)
-    single = [one for key, rows in groups for one in _outcomes(run.record, key, rows)]
-    single.sort(key=lambda one: (attacks.index(one.attack) if one.attack in attacks else len(attacks), _order(one)))
-    norms = sorted({one.norm for one in single}, key=lambda norm: (norm != run.record.norm, NORMS.index(norm)))
+    single = [outcome for key, rows in groups for outcome in _outcomes(run.record, key, rows)]
+    single.sort(key=lambda outcome: (ranks.get(outcome.attack, len(ranks)), _order(outcome)))
+    norms = sorted({outcome.norm for outcome in single}, key=lambda norm: (norm != run.record.norm, NORMS.index(norm)))
     result = []
     for norm in norms:
-        here = [one for one in single if one.norm == norm]
+        here = [outcome for outcome in single if outcome.norm == norm]
         result += here
-        for eps in sorted({one.eps for one in here}, key=lambda eps: -1 if eps is None else eps):
-            result.append(worst([one for one in here if one.eps == eps and one.attack not in parts]))
+        for eps in sorted({outcome.eps for outcome in here}, key=lambda eps: -1 if eps is None else eps):
+            result.append(worst([outcome for outcome in here if outcome.eps == eps and outcome.attack not in parts]))
     return result
 
 
@@ -174,7 +175,7 @@ def worst(attacks: Sequence[Outcome]) -> Outcome:
 
     Only images that every attack has judged count: an unfinished attack must not make an image look robust.
     """
-    joined = pd.concat([one.images for one in attacks], keys=range(len(attacks)))
+    joined = pd.concat([outcome.images for outcome in attacks], keys=range(len(attacks)))
     by_image = joined.groupby(level=1)
     everywhere = by_image.size() == len(attacks)
     images = by_image.agg({"right": "all", "broken": "any", "size": "min"})[everywhere]
@@ -184,9 +185,9 @@ def worst(attacks: Sequence[Outcome]) -> Outcome:
         first.norm,
         first.eps,
         images,
-        sum(one.forwards for one in attacks),
-        sum(one.backwards for one in attacks),
-        sum(one.seconds for one in attacks),
+        sum(outcome.forwards for outcome in attacks),
+        sum(outcome.backwards for outcome in attacks),
+        sum(outcome.seconds for outcome in attacks),
     )
 
 
@@ -206,8 +207,8 @@ def _ratio(count: int, of: int) -> float:
     return count / of if of else float("nan")
 
 
-def _order(one: Outcome) -> tuple[str, float]:
-    return one.attack, -1.0 if one.eps is None else one.eps
+def _order(outcome: Outcome) -> tuple[str, float]:
+    return outcome.attack, -1.0 if outcome.eps is None else outcome.eps
 
 
 def _images(rows: pd.DataFrame) -> pd.DataFrame:

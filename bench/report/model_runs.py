@@ -72,7 +72,7 @@ class Dossier:
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
         """Every attack of every run at every eps; stages of ensembles are in their ensemble's."""
-        return tuple(one for run in self.runs for one in _judged(run))
+        return tuple(judged for run in self.runs for judged in _judged(run))
 
     @property
     def threats(self) -> list[Threat]:
@@ -86,19 +86,19 @@ class Dossier:
             return True
         return own.norm == threat[0] and own.eps is not None and abs(threat[1] - own.eps) <= own.eps / 20
 
-    def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda one: True) -> list[Judged]:
+    def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda judged: True) -> list[Judged]:
         """The attacks that meet a description under a threat: those on the most images first."""
-        found = [one for one in self.judged if (one.outcome.norm, one.outcome.eps) == threat and wanted(one)]
-        return sorted(found, key=lambda one: -one.n)
+        under = [judged for judged in self.judged if (judged.outcome.norm, judged.outcome.eps) == threat]
+        return sorted(filter(wanted, under), key=lambda judged: -judged.n)
 
     def pgd(self, threat: Threat) -> Judged | None:
         """PGD on cross-entropy, on the most images that a run had; with its default fields before others."""
-        found = self.under(threat, lambda one: one.is_pgd)
-        return min(found, key=lambda one: (-one.n, one.outcome.attack != "pgd"), default=None)
+        attacks = self.under(threat, lambda judged: judged.is_pgd)
+        return min(attacks, key=lambda judged: (-judged.n, judged.outcome.attack != "pgd"), default=None)
 
     def adaptive(self, threat: Threat) -> measures.Outcome | None:
         """The worst of the adaptive attacks."""
-        return worst(self.under(threat, lambda one: one.adaptive))
+        return worst(self.under(threat, lambda judged: judged.adaptive))
 
     def worst(self, threat: Threat) -> measures.Outcome | None:
         """The worst of all attacks."""
@@ -106,18 +106,18 @@ class Dossier:
 
     def minimal(self, name: str, norm: str, **wanted: Any) -> Judged | None:
         """A minimal attack by its registered name, norm and some of its fields, on the most images that a run had."""
-        found = [one for one in self.judged if one.name == name and one.outcome.norm == norm]
-        found = [one for one in found if wanted.items() <= one.fields.items()]
-        return max(found, key=lambda one: one.n, default=None)
+        named = [judged for judged in self.judged if judged.name == name and judged.outcome.norm == norm]
+        named = [judged for judged in named if wanted.items() <= judged.fields.items()]
+        return max(named, key=lambda judged: judged.n, default=None)
 
     def probing(self, name: str) -> tuple[Run, pd.DataFrame] | None:
         """The first of the runs that a probe looked into, with what it found."""
-        return next(((run, found) for run in self.runs if (found := probes.read(run, name)) is not None), None)
+        return next(((run, table) for run in self.runs if (table := probes.read(run, name)) is not None), None)
 
     def probe(self, name: str) -> pd.DataFrame | None:
         """What a probe found in the first of the runs that has it."""
-        found = self.probing(name)
-        return found[1] if found else None
+        probing = self.probing(name)
+        return probing[1] if probing else None
 
     def attack_named(self, spec: str) -> str:
         """The registered name of an attack as rows write it."""
@@ -142,13 +142,13 @@ def worst(attacks: Sequence[Judged]) -> measures.Outcome | None:
     """
     if not attacks:
         return None
-    most = max(one.n for one in attacks)
-    whole = [one.outcome for one in attacks if one.n >= min(ENOUGH, most)]
+    most = max(judged.n for judged in attacks)
+    whole = [judged.outcome for judged in attacks if judged.n >= min(ENOUGH, most)]
     result = measures.worst(whole)
     images = result.images.copy()
-    for one in attacks:
-        if one.n < min(ENOUGH, most):
-            images["broken"] |= one.outcome.images["broken"].reindex(images.index, fill_value=False)
+    for judged in attacks:
+        if judged.n < min(ENOUGH, most):
+            images["broken"] |= judged.outcome.images["broken"].reindex(images.index, fill_value=False)
     return replace(result, images=images)
 
 
@@ -160,7 +160,7 @@ def robust(outcome: measures.Outcome) -> pd.Series[Any]:
 def _judged(run: Run) -> list[Judged]:
     entries = {entry.spec: entry for entry in run.record.attacks}
     return [
-        Judged(entries[one.attack], one, one.attack in run.record.adaptive)
-        for one in measures.outcomes(run)
-        if one.attack in entries
+        Judged(entries[outcome.attack], outcome, outcome.attack in run.record.adaptive)
+        for outcome in measures.outcomes(run)
+        if outcome.attack in entries
     ]

@@ -1,4 +1,4 @@
-"""The waterline: runs as directories of plain files. What makes runs lies below, what views them above.
+"""Runs as directories of plain files: the one thing that what makes runs and what views them share.
 
 A run is `run.json` (its recipe, its provenance, what it cost) and `verdicts.csv` (one row an image, attack and eps).
 Rows are appended as they are made and reach the disk before `append` returns, so a killed run loses one chunk at most
@@ -44,7 +44,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Run:
-    """A pile of verdicts (columns `COLUMNS`; eps NaN for minimal attacks) and the record of how they were made."""
+    """The verdicts of a run (columns `COLUMNS`; eps NaN for minimal attacks) and the record of how they were made."""
 
     verdicts: pd.DataFrame
     record: Record

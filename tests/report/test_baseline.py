@@ -29,7 +29,7 @@ def changed(old: str, new: str, times: int) -> str:
     return LETTERS.replace(old, new, times)
 
 
-def compare(letters: str, **options: object) -> baseline.Finding:
+def compare(letters: str, **options: object) -> baseline.RowChange:
     findings = baseline.compare(baseline.rows(run(LETTERS)), baseline.rows(run(letters)), **options)  # type: ignore[arg-type]
     assert [finding.attack for finding in findings] == ["pgd", "worst"]
     return findings[0]
