@@ -41,7 +41,7 @@ def rows(run: store.Run) -> list[dict[str, object]]:
         right = int(mine.images["right"].sum())
         lines.append(
             {
-                "model": run.record["model"],
+                "model": run.record.model,
                 "norm": mine.norm,
                 "eps": mine.eps,
                 "stage": ours or "in all",

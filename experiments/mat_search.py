@@ -60,7 +60,7 @@ def measured(model: Any, held_out: Any) -> dict[str, float]:
         "pgd": left.loc["pgd", "robust_accuracy"],
         "margin": left.loc["margin", "robust_accuracy"],
         "worst": left.loc["worst", "robust_accuracy"],
-        "zero_gradients": float(run.record["zero_gradients"]),
+        "zero_gradients": run.record.zero_gradients,
         "feature_norm": float(passes.reference_outputs(model.features, x).norm(dim=1).median()),
     }
 

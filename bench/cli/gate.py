@@ -24,7 +24,7 @@ _GROUP = ["model", "data", "split", "n", "seed", "norm", "eps"]
 class Report:
     """What a check found: a finding a row that was run again, and a line for everything that could not run."""
 
-    findings: list[regress.Finding]
+    findings: list[regress.RowChange]
     faults: list[str]
 
     @property
@@ -84,7 +84,7 @@ def check(
     chosen = baseline[baseline["model"].isin(models)] if models else baseline
     if chosen.empty:
         raise UserError(f"baseline {path} is empty: add a run with --add RUN")
-    findings: list[regress.Finding] = []
+    findings: list[regress.RowChange] = []
     faults = []
     for request, rows in _requests(chosen, data_dir):
         try:

@@ -20,7 +20,7 @@ def compare(run_a: Path, run_b: Path) -> None:
     runs = [store.load(path, finished=True) for path in (run_a, run_b)]
     click.echo(f"images robust in both, only in a = {run_a}, only in b = {run_b}, in neither; exact two-sided p\n")
     click.echo(render.console(baseline.compare_runs(*runs)))
-    met = [dict.fromkeys(store.labels(run.record)) for run in runs]
+    met = [dict.fromkeys(run.record.labels) for run in runs]
     apart = [", ".join(name for name in mine if name not in other) for mine, other in (met, met[::-1])]
     if any(apart):
         click.echo(f"\nworst is of unlike attacks: only a met {apart[0] or 'none'}; only b met {apart[1] or 'none'}")

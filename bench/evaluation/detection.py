@@ -25,7 +25,8 @@ from bench.evaluation.run import Prepared, prepare
 from bench.models import checkpoints
 from bench.ops import passes
 from bench.store import detections
-from bench.store.runs import Run
+from bench.store.detections import DetectionRecord, DetectorEntry, EncoderEntry, JointEntry
+from bench.store.record import Record, ThreatRecord
 
 
 def build(written: str) -> tuple[specs.Spec, Detector]:
@@ -62,7 +63,7 @@ def training_images(prepared: Prepared, request: Request) -> TrainingImages:
     return TrainingImages(train.images, train.labels, classes, request.seed, job.batch_size, job.device, encoder)
 
 
-def detect(request: Request, written: str, fit_attack: str | None, out: Path | None) -> Run:
+def detect(request: Request, written: str, fit_attack: str | None, out: Path | None) -> detections.Detection:
     """Fit a detector on each attack, or on those of `fit_attack`, meet all of them and a joint one, and store it.
 
     Raises:
@@ -81,7 +82,7 @@ def detect(request: Request, written: str, fit_attack: str | None, out: Path | N
             raise UserError(f"detector {str(spec)!r} needs the model to have {', '.join(lacking)}: it has not")
         evaluation = DetectorEvaluation(prepared, detector, training_images(prepared, request), fitted_on)
         table = evaluation.scores()
-    record = _record(prepared, spec, detector, evaluation) | {"seconds": time.monotonic() - began}
+    record = _record(prepared, spec, detector, evaluation, time.monotonic() - began)
     return detections.write(directory, record, table)
 
 
@@ -136,24 +137,32 @@ class DetectorEvaluation:
         return examples.rows.assign(score=self.training.batched(fitted.score, examples.x).double().tolist())
 
 
-def _record(prepared: Prepared, spec: specs.Spec, detector: Detector, evaluation: DetectorEvaluation) -> dict[str, Any]:
+def _record(
+    prepared: Prepared, spec: specs.Spec, detector: Detector, evaluation: DetectorEvaluation, seconds: float
+) -> DetectionRecord:
     """What `detect.json` holds: the run's record with its budget as `threat`, and the detector."""
-    record = dict(prepared.record)
-    threat = {key: record.pop(key) for key in ("norm", "eps", "eps_written")}
-    for key in ("eps_grid", "eps_order", "save_adversarial", "forced"):
-        record.pop(key, None)
-    settings = {own.name: getattr(detector, own.name) for own in fields(detector)}  # type: ignore[arg-type]
-    about = {"spec": str(spec), "name": spec.name, "fields": settings, "encoder": _encoder(settings, record)}
-    joint = {"spec": detections.JOINT, "name": detections.JOINT, "fields": asdict(evaluation.joint)}
-    return record | {"threat": threat, "detector": about | {"joint": joint} | evaluation.facts}
+    record = prepared.record
+    settings = {setting.name: getattr(detector, setting.name) for setting in fields(detector)}  # type: ignore[arg-type]
+    about = {"spec": str(spec), "name": spec.name, "fields": settings, "encoder": _encoder(settings, record).to_dict()}
+    joint = JointEntry(fields=asdict(evaluation.joint))
+    return DetectionRecord.of(
+        record,
+        threat=ThreatRecord(norm=record.norm, eps=record.eps, eps_written=record.eps_written),
+        detector=DetectorEntry.from_dict(about | {"joint": joint.to_dict()} | evaluation.facts),
+        seconds=seconds,
+    )
 
 
-def _encoder(settings: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+def _encoder(settings: dict[str, Any], record: Record) -> EncoderEntry:
     """The model whose features are looked at: the attacked one, or another of the registry."""
     if not settings.get("encoder"):
-        return {key: record[key] for key in ("model", "defense", "trained_with", "weights_sha256")}
+        return EncoderEntry(
+            model=record.model,
+            defense=record.defense,
+            trained_with=record.trained_with,
+            weights_sha256=record.weights_sha256,
+        )
     loaded = checkpoints.load(settings["encoder"])
     stanza = loaded.checkpoint
     trained = {name: dict(values) for name, values in stanza.trained_with.items()}
-    about = {"model": stanza.name, "defense": stanza.defense, "trained_with": trained}
-    return about | {"weights_sha256": loaded.sha256}
+    return EncoderEntry(model=stanza.name, defense=stanza.defense, trained_with=trained, weights_sha256=loaded.sha256)

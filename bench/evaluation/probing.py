@@ -33,15 +33,15 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
     asked = specs.parse_specs(written, "probe")
     looks: dict[str, Probe] = {spec.name: from_spec("probe", registry.probes, spec) for spec in asked}
     kept = adversarial.load(directory)
-    loaded = checkpoints.load(made.record["model"])
-    if loaded.sha256 != made.record["weights_sha256"]:
-        raise UserError(f"{made.record['model']} has other weights than this run's: run it again, then probe")
+    loaded = checkpoints.load(made.record.model)
+    if loaded.sha256 != made.record.weights_sha256:
+        raise UserError(f"{made.record.model} has other weights than this run's: run it again, then probe")
     for name, look in looks.items():
         if lacking := missing_needs(look, loaded.model):
             needs = ", ".join(lacking)
-            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record['model']} has not")
+            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record.model} has not")
     run = probed(made, kept, device_named(device))
-    about = {"model": made.record["model"], "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
+    about = {"model": made.record.model, "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
     model = loaded.model.to(run.device)
     few = run.clean.x[:16].to(run.device)
     lines = []
@@ -64,7 +64,7 @@ def probed(made: runs.Run, kept: adversarial.Stored, device: str = "cpu") -> Pro
         attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
         columns = (rows[name].to_numpy() for name in ("label", "index", "broken"))
         attacked.append(_images(attack, norm, None if np.isnan(eps) else float(eps), images, *columns))
-    return ProbedRun(clean, tuple(attacked), made.record, int(made.record["batch_size"]), device)
+    return ProbedRun(clean, tuple(attacked), made.record, made.record.batch_size, device)
 
 
 def _images(attack: str, norm: str, eps: float | None, *columns: ArrayLike) -> Images:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
 from bench.evaluation import batching, checks, schedule
@@ -20,6 +19,7 @@ from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import runs
 from bench.store.provenance import provenance
+from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -31,7 +31,7 @@ class Prepared:
 
     job: schedule.Job
     attacks: list[Planned]
-    record: dict[str, Any]
+    record: Record
 
 
 @contextmanager
@@ -55,19 +55,18 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
         with search_copy.searching(model, request.search_dtype, few) as search:
             job = replace(job, search=None if search is model else search)
-            record = _record(request, tested, job, attacks) | {"forced": forced}
-            record["zero_gradients"] = _zero_gradients(job)
-            yield Prepared(job, attacks, record)
+            record = _record(request, tested, job, attacks)
+            yield Prepared(job, attacks, replace(record, forced=forced, zero_gradients=_zero_gradients(job)))
 
 
-def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> list[str]:
+def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> tuple[str, ...]:
     """The names of the checks that a model fails and that force lets pass."""
     failures = checks.model_failures(model, data.images[:32].to(device))
     fatal = any(failure.name in checks.FATAL for failure in failures)
     if failures and (fatal or not force):
         seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
         raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
-    return [failure.name for failure in failures]
+    return tuple(failure.name for failure in failures)
 
 
 def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
@@ -96,59 +95,57 @@ def _zero_gradients(job: schedule.Job) -> float | None:
         return None
 
 
-def _described(planned: Planned) -> dict[str, Any]:
+def _described(planned: Planned) -> AttackEntry:
     """An attack as `run.json` holds it, with its stages if it has any."""
-    entry = {
-        "spec": planned.label,
-        "name": planned.name,
-        "norm": planned.norm,
-        "minimal": planned.attack.minimal,
-        "adaptive": planned.is_adaptive,
-        "fields": planned.fields,
-    }
-    stages = [{"spec": stage.label, "name": stage.name, "fields": stage.fields} for stage in planned.stages]
-    return entry | {"stages": stages} if stages else entry
+    return AttackEntry(
+        spec=planned.label,
+        name=planned.name,
+        norm=planned.norm,
+        minimal=planned.attack.minimal,
+        adaptive=planned.is_adaptive,
+        fields=planned.fields,
+        stages=tuple(StageEntry(spec=stage.label, name=stage.name, fields=stage.fields) for stage in planned.stages),
+    )
 
 
-def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[Planned]) -> dict[str, Any]:
+def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[Planned]) -> Record:
     written = [threat.written or str(threat.eps) for threat in job.threats if threat.eps is not None]
     values = [threat.eps for threat in job.threats if threat.eps is not None]
     sweep = len(values) > 1
-    return {
-        "model": tested.checkpoint.name,
-        "arch": tested.checkpoint.arch,
-        "args": dict(tested.checkpoint.args),
-        "defense": tested.checkpoint.defense,
-        "trained_for": _trained_for(tested),
-        "trained_with": {name: dict(fields) for name, fields in tested.checkpoint.trained_with.items()},
-        "weights_sha256": tested.sha256,
-        "data": tested.data.name,
-        "split": tested.data.split,
-        "indices": tested.data.indices.tolist(),
-        "data_sha256": tested.data.sha256,
-        **({"data_order": tested.data.order} if tested.data.order else {}),
-        "attacks": [_described(planned) for planned in attacks],
-        "adaptive": [planned.label for planned in attacks if planned.is_adaptive],
-        "norm": job.threats[0].norm,
-        "eps": None if sweep or not values else values[0],
-        "eps_written": None if sweep or not written else written[0],
-        "eps_grid": [list(pair) for pair in zip(values, written, strict=True)] if sweep else None,
-        "eps_order": request.order if sweep else None,
-        "seed": request.seed,
-        "batch_size": job.batch_size,
-        "device": job.device,
-        "dtype": "float32",
-        "search_dtype": request.search_dtype,
-        "save_adversarial": request.save_adversarial,
+    return Record(
+        model=tested.checkpoint.name,
+        arch=tested.checkpoint.arch,
+        args=dict(tested.checkpoint.args),
+        defense=tested.checkpoint.defense,
+        trained_for=_trained_for(tested),
+        trained_with={name: dict(fields) for name, fields in tested.checkpoint.trained_with.items()},
+        weights_sha256=tested.sha256,
+        data=tested.data.name,
+        split=tested.data.split,
+        indices=tuple(tested.data.indices.tolist()),
+        data_sha256=tested.data.sha256,
+        data_order=tested.data.order,
+        attacks=tuple(_described(planned) for planned in attacks),
+        adaptive=tuple(planned.label for planned in attacks if planned.is_adaptive),
+        norm=job.threats[0].norm,
+        eps=None if sweep or not values else values[0],
+        eps_written=None if sweep or not written else written[0],
+        eps_grid=tuple(zip(values, written, strict=True)) if sweep else None,
+        eps_order=request.order if sweep else None,
+        seed=request.seed,
+        batch_size=job.batch_size,
+        device=job.device,
+        search_dtype=request.search_dtype,
+        save_adversarial=request.save_adversarial,
         **provenance(),
-        "command": request.command,
-        "start": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+        command=request.command,
+        start=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _trained_for(tested: Subject) -> dict[str, Any] | None:
+def _trained_for(tested: Subject) -> ThreatRecord | None:
     threat = tested.checkpoint.trained_for
-    return None if threat is None else {"norm": threat.norm, "eps": threat.eps}
+    return None if threat is None else ThreatRecord(norm=threat.norm, eps=threat.eps)
 
 
 def _trials(job: schedule.Job, chunk: schedule.Chunk) -> set[runs.Trial]:
@@ -199,7 +196,8 @@ def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
             seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
             progress(outcome)
-    record = {"schema_version": runs.SCHEMA_VERSION, **prepared.record, "attack_seconds": seconds}
     verdicts = runs.frame(rows)
+    forwards, backwards = runs.costs(verdicts, prepared.record)
     spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
-    return runs.Run(verdicts, record | runs.costs(verdicts, record) | {"seconds": spent})
+    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, finished=True)
+    return runs.Run(verdicts, replace(record, forwards=forwards, backwards=backwards))

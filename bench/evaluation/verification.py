@@ -51,11 +51,11 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     Everything is made anew from the stored images: clean and adversarial predictions, sizes, lawfulness.
     """
     kept, made = adversarial.load(directory), runs.load(directory)
-    name = model or made.record["model"]
+    name = model or made.record.model
     loaded = checkpoints.load(name)
-    if not model and loaded.sha256 != made.record["weights_sha256"]:
+    if not model and loaded.sha256 != made.record.weights_sha256:
         raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
-    batch = int(made.record["batch_size"])
+    batch = made.record.batch_size
     with frozen(loaded.model), memory_format.suited(loaded.model, torch.tensor(kept.clean[:16])):
         differ = [
             f"image {row['index']} under {row['attack']}"

@@ -212,7 +212,9 @@ def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, E
 
 
 def _alike(a: Exhibit, b: Exhibit) -> bool:
-    return all(a.dossier.record.get(key) == b.dossier.record.get(key) for key in ("arch", "split", "data_sha256"))
+    return all(
+        getattr(a.dossier.record, key) == getattr(b.dossier.record, key) for key in ("arch", "split", "data_sha256")
+    )
 
 
 def _shared(pair: tuple[Exhibit, Exhibit]) -> tuple[bool, int]:

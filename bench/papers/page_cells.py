@@ -35,7 +35,7 @@ def independent(one: Exhibit) -> dict[str, measures.Outcome | None]:
 def zero_gradients(dossier: Dossier) -> str:
     """The share of clean images whose cross-entropy gradient is exactly zero, by the probe or as the run saw it."""
     probed = dossier.probe("gradients")
-    found = dossier.record.get("zero_gradients") if probed is None else probed["zero"].mean()
+    found = dossier.record.zero_gradients if probed is None else probed["zero"].mean()
     return NOT_RUN if found is None else f"{100 * float(found):.1f} %"
 
 

@@ -66,19 +66,19 @@ def page(name: str, runs: Sequence[Run], out: Path) -> str:
 
 def own_views(run: Run) -> None:
     """A run's own table and curve, in its folder; a detection's table."""
-    if detections.is_detection(run):
+    if isinstance(run, detections.Detection):
         detection_table.write(run)
         return
     run_table.write(run)
     if run.directory:
-        if run.record.get("eps_grid"):
+        if run.record.eps_grid:
             run_table.write_curve(run, run.directory)
         curves.write(run, run.directory / "curve.png")
 
 
 def unclean(runs: Sequence[Run]) -> list[str]:
     """The names of runs that were made from a checkout with uncommitted changes, which nobody else can have."""
-    return [run.directory.name for run in runs if run.directory and run.record.get("dirty")]
+    return [run.directory.name for run in runs if run.directory and run.record.dirty]
 
 
 def everything(places: Sequence[Path], out: Path, views: bool = False) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import binomtest
 
 from bench.core.types import NOT_FINITE
 from bench.report import measures
+from bench.report.significance import mcnemar
 from bench.store import runs
 from bench.store.runs import Run
 
@@ -36,9 +36,8 @@ class Sign:
 
 def _named(run: Run, attack: str) -> str:
     """The registered name behind a row's attack, which may carry arguments."""
-    attacks = run.record.get("attacks", ())
-    entries = [entry for whole in attacks for entry in (whole, *whole.get("stages", ()))]
-    return next((entry["name"] for entry in entries if entry["spec"] == attack), attack)
+    names = {stage.spec: stage.name for whole in run.record.attacks for stage in whole.stages}
+    return (names | {whole.spec: whole.name for whole in run.record.attacks}).get(attack, attack)
 
 
 def _single(table: pd.DataFrame) -> pd.DataFrame:
@@ -62,17 +61,17 @@ def _unlawful(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
         yield Sign(
             "unlawful",
             f"{attack} proposed {count} images that break the rules",
-            "mend the attack: they count as failed",
+            "repair the attack: they count as failed",
         )
 
 
 def _forced(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    for name in run.record.get("forced", ()):
-        yield Sign("forced", f"the model fails the check {name!r}", "mend the model, or average over its randomness")
+    for name in run.record.forced:
+        yield Sign("forced", f"the model fails the check {name!r}", "repair the model, or average over its randomness")
 
 
 def _zero_gradients(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    share = run.record.get("zero_gradients")
+    share = run.record.zero_gradients
     if share:
         yield Sign(
             "zero gradients",
@@ -82,15 +81,16 @@ def _zero_gradients(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
 
 
 def _plain_fails(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    single = [one for one in measures.outcomes(run) if one.attack != measures.WORST and one.eps is not None]
-    for plain in [one for one in single if _named(run, one.attack) == "pgd"]:
-        rivals = [one for one in single if (one.norm, one.eps) == (plain.norm, plain.eps)]
-        best = max(rivals, key=lambda one: int(one.images["broken"].sum()))
+    everything = measures.outcomes(run)
+    single = [outcome for outcome in everything if outcome.attack != measures.WORST and outcome.eps is not None]
+    for plain in [outcome for outcome in single if _named(run, outcome.attack) == "pgd"]:
+        rivals = [outcome for outcome in single if (outcome.norm, outcome.eps) == (plain.norm, plain.eps)]
+        best = max(rivals, key=lambda outcome: int(outcome.images["broken"].sum()))
         more = int((best.images["broken"] & ~plain.images["broken"]).sum())
         fewer = int((plain.images["broken"] & ~best.images["broken"]).sum())
-        if more - fewer <= _GAP * len(plain.images) or binomtest(more, more + fewer).pvalue >= _CHANCE:
+        if more - fewer <= _GAP * len(plain.images) or mcnemar(more, fewer) >= _CHANCE:
             continue
-        left = [one.numbers()["robust_accuracy"] for one in (plain, best)]
+        left = [outcome.numbers()["robust_accuracy"] for outcome in (plain, best)]
         yield Sign(
             "masking",
             f"at {plain.norm} {plain.eps:.4g} {plain.attack} leaves {left[0]:.2%}, {best.attack} {left[1]:.2%}",
@@ -113,7 +113,7 @@ def _beaten_by(weak: set[str], name: str, remedy: str) -> Callable[[Run, pd.Data
 
 
 def _minimal_fails(run: Run, _table: pd.DataFrame) -> Iterator[Sign]:
-    minimal = [attack["spec"] for attack in run.record.get("attacks", ()) if attack.get("minimal")]
+    minimal = [attack.spec for attack in run.record.attacks if attack.minimal]
     rows = run.verdicts[run.verdicts["attack"].isin(minimal) & (run.verdicts["label"] == run.verdicts["clean_pred"])]
     for attack, mine in rows.groupby("attack"):
         missed = int((~mine["broken"] & (mine["adv_pred"] != NOT_FINITE)).sum())
@@ -170,19 +170,18 @@ def signs(run: Run) -> list[Sign]:
 
 def missing(run: Run) -> list[str]:
     """What a full evaluation holds and this run lacks."""
-    attacks = run.record.get("attacks", ())
+    attacks = run.record.attacks
     kinds = {
-        "noise": any(attack["name"] == "noise" for attack in attacks),
-        "adaptive": bool(run.record.get("adaptive")),
-        "a minimal attack such as ddn": any(attack["minimal"] for attack in attacks),
+        "noise": any(attack.name == "noise" for attack in attacks),
+        "adaptive": bool(run.record.adaptive),
+        "a minimal attack such as ddn": any(attack.minimal for attack in attacks),
     }
     return [kind for kind, there in kinds.items() if not there]
 
 
 def report(run: Run) -> str:
     """The signs, a line each, and what was not run."""
-    found = signs(run)
-    lines = [str(sign) for sign in found] or ["no sign that an attack failed"]
+    lines = [str(sign) for sign in signs(run)] or ["no sign that an attack failed"]
     lacks = missing(run)
     if lacks:
         lines.append(f"not run: {', '.join(lacks)}")

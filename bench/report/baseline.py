@@ -20,7 +20,6 @@ from bench.core.types import UserError
 from bench.report import measures
 from bench.report.render import csv
 from bench.report.significance import mcnemar
-from bench.store import runs
 from bench.store.runs import Run
 
 COLUMNS = (
@@ -46,7 +45,7 @@ _TEXT = dict.fromkeys(("model", "data", "split", "norm", "attack", "weights_sha2
 
 
 @dataclass(frozen=True)
-class Finding:
+class RowChange:
     """What became of one row of the baseline.
 
     `lost` images were robust (or, where the conclusion is about clean accuracy, right) and are no longer; `gained` is
@@ -71,11 +70,12 @@ def rows(run: Run) -> pd.DataFrame:
 
     Stages of an ensemble are left out: they cannot be run without it.
     """
-    parts = runs.stages(run.record)
-    same = {name: run.record.get(name, "") for name in ("model", "data", "split", "seed", "weights_sha256")}
+    parts = run.record.stage_labels
+    same = {name: getattr(run.record, name) for name in ("model", "data", "split", "seed", "weights_sha256")}
     lines = []
-    for outcome in (one for one in measures.outcomes(run) if one.attack not in parts):
-        lines.append({**same, **outcome.numbers(), "outcomes": outcome.letters()})
+    for outcome in measures.outcomes(run):
+        if outcome.attack not in parts:
+            lines.append({**same, **outcome.numbers(), "outcomes": outcome.letters()})
     return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"eps": "float64"})
 
 
@@ -114,23 +114,30 @@ def read(path: Path) -> pd.DataFrame:
 
 def compare(
     baseline: pd.DataFrame, new: pd.DataFrame, allow_rise: bool = False, tolerance: int | None = None
-) -> list[Finding]:
+) -> list[RowChange]:
     """Compare each baseline row that was run again with its new numbers; rows that were not are the caller's concern.
 
-    A row fails if its net change is more than `tolerance` images, by default 1 % of them and at least one: on one
-    machine results repeat exactly, but another processor may round a few images over the edge. A rise fails too, unless
-    allowed, because a number that is suddenly better is more often a broken attack than a better model.
+    Args:
+        baseline: the stored rows.
+        new: the rows that were made again.
+        allow_rise: do not fail a row whose accuracy rose. By default it fails: a number that is suddenly better is more
+            often a broken attack than a better model.
+        tolerance: how many images a row may lose or gain on balance; by default 1 % of them and at least one. On one
+            machine results repeat exactly, but another processor may round a few images over the edge.
+
+    Returns:
+        What became of each row that both have.
     """
     key = list(KEY)
     pairs = baseline.merge(new, on=key, suffixes=("_old", "_new"), validate="one_to_one")
-    return [_finding(line, allow_rise, tolerance) for line in pairs.to_dict("records")]
+    return [_row_change(line, allow_rise, tolerance) for line in pairs.to_dict("records")]
 
 
 def missing(baseline: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The baseline rows that have no new numbers: they could not be run."""
     key = list(KEY)
-    found = baseline[key].merge(new[key], on=key, how="left", indicator=True)["_merge"] == "both"
-    return baseline[~found.to_numpy()]
+    was_run = baseline[key].merge(new[key], on=key, how="left", indicator=True)["_merge"] == "both"
+    return baseline[~was_run.to_numpy()]
 
 
 def compare_runs(a: Run, b: Run) -> pd.DataFrame:
@@ -142,45 +149,46 @@ def compare_runs(a: Run, b: Run) -> pd.DataFrame:
         UserError: the runs are on different images, or share no norm and eps.
     """
     for key in ("data", "split", "data_sha256"):
-        if a.record.get(key) != b.record.get(key):
-            raise UserError(f"the runs are on different images: {key} {a.record.get(key)!r} and {b.record.get(key)!r}")
-    others = {(one.attack, one.norm, one.eps): one.images for one in measures.outcomes(b)}
+        theirs = [getattr(run.record, key) for run in (a, b)]
+        if theirs[0] != theirs[1]:
+            raise UserError(f"the runs are on different images: {key} {theirs[0]!r} and {theirs[1]!r}")
+    others = {(outcome.attack, outcome.norm, outcome.eps): outcome.images for outcome in measures.outcomes(b)}
     lines = []
-    for one in measures.outcomes(a):
-        other = others.get((one.attack, one.norm, one.eps))
+    for outcome in measures.outcomes(a):
+        other = others.get((outcome.attack, outcome.norm, outcome.eps))
         if other is None:
             continue
-        robust = [images["right"] & ~images["broken"] for images in (one.images, other)]
+        robust = [images["right"] & ~images["broken"] for images in (outcome.images, other)]
         left, right = robust[0].align(robust[1], join="inner")
         counts = [int(which.sum()) for which in (left & right, left & ~right, ~left & right, ~left & ~right)]
-        lines.append((one.attack, one.norm, one.eps, len(left), *counts, mcnemar(counts[1], counts[2])))
+        lines.append((outcome.attack, outcome.norm, outcome.eps, len(left), *counts, mcnemar(counts[1], counts[2])))
     if not lines:
         raise UserError("the runs share no norm and eps: nothing to compare")
     columns = ["attack", "norm", "eps", "n", "both", "only_a", "only_b", "neither", "p_value"]
     return pd.DataFrame(lines, columns=columns).astype({"eps": "float64"})
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def exit_code(changes: Iterable[RowChange]) -> int:
     """0 if everything holds, 1 if a row failed."""
-    return int(any(finding.failed for finding in findings))
+    return int(any(change.failed for change in changes))
 
 
-def junit(findings: Sequence[Finding]) -> str:
-    """The findings as JUnit XML, a test case each, for a CI server."""
-    failures = sum(finding.failed for finding in findings)
-    suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(findings)), failures=str(failures))
-    for finding in findings:
-        case = ElementTree.SubElement(suite, "testcase", classname=finding.model, name=_name(finding))
-        if finding.failed:
-            ElementTree.SubElement(case, "failure", message=finding.text, type=finding.verdict)
+def junit(changes: Sequence[RowChange]) -> str:
+    """The changes as JUnit XML, a test case each, for a CI server."""
+    failures = sum(change.failed for change in changes)
+    suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(changes)), failures=str(failures))
+    for change in changes:
+        case = ElementTree.SubElement(suite, "testcase", classname=change.model, name=_name(change))
+        if change.failed:
+            ElementTree.SubElement(case, "failure", message=change.text, type=change.verdict)
         else:
-            ElementTree.SubElement(case, "system-out").text = finding.text
+            ElementTree.SubElement(case, "system-out").text = change.text
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _name(finding: Finding) -> str:
-    return f"{finding.attack} {finding.norm}" + ("" if finding.eps is None else f" eps={finding.eps:.6g}")
+def _name(change: RowChange) -> str:
+    return f"{change.attack} {change.norm}" + ("" if change.eps is None else f" eps={change.eps:.6g}")
 
 
 def _moved(old: str, new: str, counts: str) -> tuple[int, int]:
@@ -190,14 +198,14 @@ def _moved(old: str, new: str, counts: str) -> tuple[int, int]:
     return moves.count(1), moves.count(-1)
 
 
-def _finding(line: Mapping[Any, Any], allow_rise: bool, tolerance: int | None) -> Finding:
+def _row_change(line: Mapping[Any, Any], allow_rise: bool, tolerance: int | None) -> RowChange:
     old, new, n = line["outcomes_old"], line["outcomes_new"], int(line["n_old"])
     eps = None if math.isnan(line["eps"]) else float(line["eps"])
     row = line["model"], line["attack"], line["norm"], eps, n
     where = f"{line['model']} {line['attack']} {line['norm']}" + ("" if eps is None else f" eps={eps:.6g}")
     if len(old) != len(new):
         text = f"{where}: {n} images in the baseline, {len(new)} now: not comparable"
-        return Finding(*row, 0, 0, 1.0, "not comparable", text, True)
+        return RowChange(*row, 0, 0, 1.0, "not comparable", text, True)
     allowed = max(1, n // 100) if tolerance is None else tolerance
     clean, robust = _moved(old, new, "rb"), _moved(old, new, "r")
     # Any fall before any rise, so that no rise can excuse it; clean before robust, which it is a cause of.
@@ -208,7 +216,7 @@ def _finding(line: Mapping[Any, Any], allow_rise: bool, tolerance: int | None) -
         ("rose", "robust", robust, robust[1] - robust[0]),
     ]
     holds: tuple[Conclusion, str, tuple[int, int], int] = ("holds", "robust", robust, 0)
-    verdict, what, (lost, gained), _ = next((one for one in ranked if one[3] > allowed), holds)
+    verdict, what, (lost, gained), _ = next((change for change in ranked if change[3] > allowed), holds)
     failed = verdict != "holds" and not (allow_rise and verdict in ("rose", "clean rose"))
     p_value = mcnemar(lost, gained)
     share = [sum(letter in ("rb" if what == "clean" else "r") for letter in outcomes) / n for outcomes in (old, new)]
@@ -218,7 +226,7 @@ def _finding(line: Mapping[Any, Any], allow_rise: bool, tolerance: int | None) -
     )
     if line["weights_sha256_old"] != line["weights_sha256_new"]:
         text += "; other weights than the baseline's"
-    return Finding(*row, lost, gained, p_value, verdict, text, failed)
+    return RowChange(*row, lost, gained, p_value, verdict, text, failed)
 
 
 def _percent(share: float) -> str:

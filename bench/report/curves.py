@@ -76,7 +76,7 @@ def _style(place: int) -> dict[str, Any]:
 
 def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
     norm = outcomes[0].norm
-    asked = measures.budgets(run.record) if norm == run.record.get("norm") else {}
+    asked = measures.budgets(run.record) if norm == run.record.norm else {}
     unit = 255.0 if asked and all(canvas.in_255ths(written) for written in asked.values()) else 1.0
     bounds = [one.eps for one in outcomes if one.eps is not None]
     if len(set(bounds)) > 1:

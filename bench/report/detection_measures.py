@@ -10,13 +10,13 @@ of right clean calibration images, an image is rejected.
 - AUROC and TPR at 5 % FPR: right clean images against broken ones;
 - FPR: the share of right clean images that are rejected;
 - clean accuracy with reject = right and not rejected / n;
-- robust accuracy with reject = right, not rejected when clean, and no broken twin that is not rejected / n;
+- robust accuracy with reject = right, not rejected when clean, and not broken by an example that is not rejected / n;
 - worst: the same over the attacks within the budget, the joint one among them, image by image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,7 @@ from bench.core.types import CLEAN
 from bench.report.measures import WORST
 from bench.report.significance import wilson
 from bench.store import detections
-from bench.store.detections import NOISE, threshold
-from bench.store.runs import Run
+from bench.store.detections import NOISE, Detection, threshold
 
 SUMMARY = (
     "model",
@@ -58,12 +57,12 @@ SUMMARY = (
 )
 
 
-def summary(run: Run) -> pd.DataFrame:
+def summary(run: Detection) -> pd.DataFrame:
     """A row a fitted detector and attack it meets, columns `SUMMARY`: fractions over the test images."""
     table = detections.scores(run)
     record = run.record
-    who = {"model": record.get("model", ""), "data": record.get("data", ""), "detector": record["detector"]["spec"]}
-    threat = record.get("threat", {})
+    who = {"model": record.model, "data": record.data, "detector": record.detector.spec}
+    threat = {"norm": record.threat.norm, "eps": record.threat.eps}
     rows = [who | row for fit_attack, rows in _by_fit(table) for row in _meetings(fit_attack, rows, threat)]
     return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"eps": "float64"})
 
@@ -73,7 +72,7 @@ def _by_fit(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(name), table[table["fit_attack"] == name]
 
 
-def _meetings(fit_attack: str, table: pd.DataFrame, threat: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _meetings(fit_attack: str, table: pd.DataFrame, threat: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of one fitted detector: every attack in the order it was made, then the worst of those in the budget."""
     rights = table[table["label"] == table["clean_pred"]]
     level = threshold(rights[(rights["part"] == "calibration") & (rights["attack"] == CLEAN)]["score"])
@@ -99,12 +98,11 @@ def _meetings(fit_attack: str, table: pd.DataFrame, threat: Mapping[str, Any]) -
         met, adversarial = _met(rows, clean, level), rows["score"]
         first = rows[met["met"]].iloc[:1]
         budget = {"norm": "".join(first["norm"].dropna()), "eps": next(iter(first["eps"]), None)}
-        found = clean["score"][right], adversarial[met["broken"]]
-        yield shared | {"attack": attack} | budget | _counted(met, right, passed) | _told_apart(*found)
-        inside += [met] if budget == {key: threat.get(key) for key in budget} else []
+        apart = _told_apart(clean["score"][right], adversarial[met["broken"]])
+        yield shared | {"attack": attack} | budget | _counted(met, right, passed) | apart
+        inside += [met] if budget == threat else []
     if len(inside) > 1:
-        budget = {key: threat.get(key) for key in ("norm", "eps")}
-        yield shared | {"attack": WORST} | budget | _counted(_worst(inside), right, passed)
+        yield shared | {"attack": WORST} | threat | _counted(_worst(inside), right, passed)
 
 
 def _met(rows: pd.DataFrame, clean: pd.DataFrame, level: float) -> pd.DataFrame:
@@ -121,8 +119,8 @@ def _met(rows: pd.DataFrame, clean: pd.DataFrame, level: float) -> pd.DataFrame:
 
 def _worst(met: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The same of the attack that is worst for each image."""
-    worst = {name: sum(one[name] for one in met) > 0 for name in ("met", "broken", "through")}
-    return pd.DataFrame({**worst, "stopped": sum(one["met"] & ~one["stopped"] for one in met) == 0})
+    worst = {name: sum(attack[name] for attack in met) > 0 for name in ("met", "broken", "through")}
+    return pd.DataFrame({**worst, "stopped": sum(attack["met"] & ~attack["stopped"] for attack in met) == 0})
 
 
 def _counted(met: pd.DataFrame, right: pd.Series[Any], passed: pd.Series[Any]) -> dict[str, Any]:

@@ -8,29 +8,29 @@ import pandas as pd
 
 from bench.core.types import UserError
 from bench.report import detection_measures, render
-from bench.store.runs import Run
+from bench.store.detections import Detection
 
 _STATED = ("model", "data", "detector", "n", "clean_accuracy")
 _BESIDE = ("nadv_accuracy", "com_accuracy", "robust_reject_accuracy")
 
 
-def protocol(run: Run, table: pd.DataFrame) -> str:
+def protocol(run: Detection, table: pd.DataFrame) -> str:
     """What was measured, in one line."""
     record, first = run.record, table.iloc[0] if len(table) else None
-    threat = record["threat"]
+    threat = record.threat
     n = 0 if first is None else int(first["n"])
     parts = [
-        f"model {record.get('model', '')}",
-        f"detector {record['detector']['spec']}",
-        f"data {record.get('data', '')} ({record.get('split', '')})",
-        f"n = {n} test images of {len(record.get('indices', ()))}",
-        f"{threat['norm']} ε = {threat['eps_written']}",
-        f"seed {record.get('seed', '')}",
+        f"model {record.model}",
+        f"detector {record.detector.spec}",
+        f"data {record.data} ({record.split})",
+        f"n = {n} test images of {len(record.indices)}",
+        f"{threat.norm} ε = {threat.eps_written}",
+        f"seed {record.seed}",
     ]
     return ", ".join(parts)
 
 
-def caption(run: Run, table: pd.DataFrame) -> str:
+def caption(run: Detection, table: pd.DataFrame) -> str:
     """The protocol and how to read the table."""
     stated = protocol(run, table)
     return (
@@ -41,7 +41,7 @@ def caption(run: Run, table: pd.DataFrame) -> str:
     )
 
 
-def write(run: Run, directory: Path | None = None) -> str:
+def write(run: Detection, directory: Path | None = None) -> str:
     """Write the table beside the scores, or elsewhere; return it for a terminal.
 
     Raises:
@@ -50,8 +50,8 @@ def write(run: Run, directory: Path | None = None) -> str:
     place = directory or run.directory
     if place is None:
         raise UserError("a detection in memory has no directory: give one")
-    table, threat = detection_measures.summary(run), run.record["threat"]
-    written = {} if threat["eps"] is None else {float(threat["eps"]): str(threat["eps_written"])}
+    table, threat = detection_measures.summary(run), run.record.threat
+    written = {} if threat.eps is None else {float(threat.eps): str(threat.eps_written)}
     limits = [f"{name}_{end}" for name in _BESIDE for end in ("low", "high")]
     render.write(place, "table", table, caption(run, table), written, [*_STATED, *limits])
     shown = table.drop(columns=[*_STATED, *limits, "fpr_rate"])

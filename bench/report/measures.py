@@ -20,7 +20,7 @@ of its own, which say what is left after it; the ensemble's hold them, and the w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -31,7 +31,7 @@ import pandas as pd
 from bench.core import verdicts
 from bench.core.types import NORMS, NOT_FINITE
 from bench.report.significance import wilson
-from bench.store import runs
+from bench.store.record import Record
 from bench.store.runs import Run
 
 WORST = "worst"
@@ -124,17 +124,18 @@ def outcomes(run: Run) -> list[Outcome]:
 
     The run's own norm comes first, attacks in the order of the recipe, eps ascending.
     """
-    attacks, parts = runs.labels(run.record), set(runs.stages(run.record))
+    ranks = {attack: rank for rank, attack in enumerate(dict.fromkeys(run.record.labels))}
+    parts = run.record.stage_labels
     groups: Iterable[tuple[Any, pd.DataFrame]] = run.verdicts.groupby(["attack", "norm", "eps"], dropna=False)
-    single = [one for key, rows in groups for one in _outcomes(run.record, key, rows)]
-    single.sort(key=lambda one: (attacks.index(one.attack) if one.attack in attacks else len(attacks), _order(one)))
-    norms = sorted({one.norm for one in single}, key=lambda norm: (norm != run.record.get("norm"), NORMS.index(norm)))
+    single = [outcome for key, rows in groups for outcome in _outcomes(run.record, key, rows)]
+    single.sort(key=lambda outcome: (ranks.get(outcome.attack, len(ranks)), _order(outcome)))
+    norms = sorted({outcome.norm for outcome in single}, key=lambda norm: (norm != run.record.norm, NORMS.index(norm)))
     result = []
     for norm in norms:
-        here = [one for one in single if one.norm == norm]
+        here = [outcome for outcome in single if outcome.norm == norm]
         result += here
-        for eps in sorted({one.eps for one in here}, key=lambda eps: -1 if eps is None else eps):
-            result.append(worst([one for one in here if one.eps == eps and one.attack not in parts]))
+        for eps in sorted({outcome.eps for outcome in here}, key=lambda eps: -1 if eps is None else eps):
+            result.append(worst([outcome for outcome in here if outcome.eps == eps and outcome.attack not in parts]))
     return result
 
 
@@ -143,7 +144,7 @@ def summary(run: Run) -> pd.DataFrame:
 
     `seconds` is what an attack took in all; in a sweep, at all its eps together.
     """
-    who = {"model": run.record.get("model", ""), "data": run.record.get("data", "")}
+    who = {"model": run.record.model, "data": run.record.data}
     rows = [who | outcome.numbers() for outcome in outcomes(run)]
     return pd.DataFrame(rows, columns=list(SUMMARY)).astype({"eps": "float64"})
 
@@ -175,7 +176,7 @@ def worst(attacks: Sequence[Outcome]) -> Outcome:
 
     Only images that every attack has judged count: an unfinished attack must not make an image look robust.
     """
-    joined = pd.concat([one.images for one in attacks], keys=range(len(attacks)))
+    joined = pd.concat([outcome.images for outcome in attacks], keys=range(len(attacks)))
     by_image = joined.groupby(level=1)
     everywhere = by_image.size() == len(attacks)
     images = by_image.agg({"right": "all", "broken": "any", "size": "min"})[everywhere]
@@ -185,18 +186,17 @@ def worst(attacks: Sequence[Outcome]) -> Outcome:
         first.norm,
         first.eps,
         images,
-        sum(one.forwards for one in attacks),
-        sum(one.backwards for one in attacks),
-        sum(one.seconds for one in attacks),
+        sum(outcome.forwards for outcome in attacks),
+        sum(outcome.backwards for outcome in attacks),
+        sum(outcome.seconds for outcome in attacks),
     )
 
 
-def budgets(record: Mapping[str, Any]) -> dict[float, str]:
+def budgets(record: Record) -> dict[float, str]:
     """Every eps that a run or sweep asked for, ascending, as it was written; empty without one."""
-    if record.get("eps_grid"):
-        return {float(eps): str(written) for eps, written in sorted(record["eps_grid"])}
-    eps = record.get("eps")
-    return {} if eps is None else {float(eps): record.get("eps_written") or repr(float(eps))}
+    if record.eps_grid:
+        return {float(eps): written for eps, written in sorted(record.eps_grid)}
+    return {} if record.eps is None else {float(record.eps): record.eps_written or repr(float(record.eps))}
 
 
 def _points(points: list[tuple[float, pd.DataFrame]]) -> pd.DataFrame:
@@ -208,8 +208,8 @@ def _ratio(count: int, of: int) -> float:
     return count / of if of else float("nan")
 
 
-def _order(one: Outcome) -> tuple[str, float]:
-    return one.attack, -1.0 if one.eps is None else one.eps
+def _order(outcome: Outcome) -> tuple[str, float]:
+    return outcome.attack, -1.0 if outcome.eps is None else outcome.eps
 
 
 def _images(rows: pd.DataFrame) -> pd.DataFrame:
@@ -223,14 +223,14 @@ def _threshold(images: pd.DataFrame, eps: float) -> pd.DataFrame:
     return images.assign(broken=images["broken"] & within(images["size"], eps))
 
 
-def _outcomes(record: Mapping[str, Any], key: tuple[str, str, float], rows: pd.DataFrame) -> list[Outcome]:
+def _outcomes(record: Record, key: tuple[str, str, float], rows: pd.DataFrame) -> list[Outcome]:
     attack, norm, eps = key
     images = _images(rows)
-    seconds = float(record.get("attack_seconds", {}).get(attack, 0.0))
+    seconds = float(record.attack_seconds.get(attack, 0.0))
     costs = int(rows["forwards"].sum()), int(rows["backwards"].sum()), seconds
     if not np.isnan(eps):
         return [Outcome(attack, norm, eps, images, *costs)]
-    asked = budgets(record) if norm == record.get("norm") else {}
+    asked = budgets(record) if norm == record.norm else {}
     if not asked:
         return [Outcome(attack, norm, None, images, *costs)]
     return [Outcome(attack, norm, bound, _threshold(images, bound), *costs) for bound in asked]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.report import measures
 from bench.store import probes
-from bench.store import runs as store
+from bench.store.record import AttackEntry, Record
 from bench.store.runs import Run
 
 ENOUGH = 500
@@ -28,19 +28,19 @@ Threat = tuple[str, float]
 class Judged:
     """What one attack of a run did at one eps: its entry in the run's record, and the outcome image by image."""
 
-    entry: Mapping[str, Any]
+    entry: AttackEntry
     outcome: measures.Outcome
     adaptive: bool
 
     @property
     def name(self) -> str:
         """The registered name, without arguments."""
-        return str(self.entry.get("name", self.entry["spec"]))
+        return self.entry.name
 
     @property
     def fields(self) -> Mapping[str, Any]:
         """The attack's fields, as the record has them."""
-        return dict(self.entry.get("fields") or {})
+        return self.entry.fields
 
     @property
     def n(self) -> int:
@@ -60,44 +60,45 @@ class Dossier:
     runs: tuple[Run, ...]
 
     @property
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> Record:
         """The record of the first run: what all of them say of the model and the data is the same."""
         return self.runs[0].record
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return str(self.record.get("model", ""))
+        return self.record.model
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
         """Every attack of every run at every eps; stages of ensembles are in their ensemble's."""
-        return tuple(one for run in self.runs for one in _judged(run))
+        return tuple(judged for run in self.runs for judged in _judged(run))
 
     @property
     def threats(self) -> list[Threat]:
         """Every norm and eps that a run other than a sweep asked for, in order."""
-        asked = [(str(run.record["norm"]), float(run.record["eps"])) for run in self.runs if _has_one_eps(run)]
-        return sorted(set(asked))
+        return sorted({(run.record.norm, run.record.eps) for run in self.runs if run.record.eps is not None})
 
     def is_own(self, threat: Threat) -> bool:
         """Whether a threat is, within a twentieth, the one that the model's stanza names; so if it names none."""
-        own = self.record.get("trained_for")
-        return own is None or (own["norm"] == threat[0] and abs(threat[1] - own["eps"]) <= own["eps"] / 20)
+        own = self.record.trained_for
+        if own is None:
+            return True
+        return own.norm == threat[0] and own.eps is not None and abs(threat[1] - own.eps) <= own.eps / 20
 
-    def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda one: True) -> list[Judged]:
+    def under(self, threat: Threat, wanted: Callable[[Judged], bool] = lambda judged: True) -> list[Judged]:
         """The attacks that meet a description under a threat: those on the most images first."""
-        found = [one for one in self.judged if (one.outcome.norm, one.outcome.eps) == threat and wanted(one)]
-        return sorted(found, key=lambda one: -one.n)
+        under = [judged for judged in self.judged if (judged.outcome.norm, judged.outcome.eps) == threat]
+        return sorted(filter(wanted, under), key=lambda judged: -judged.n)
 
     def pgd(self, threat: Threat) -> Judged | None:
         """PGD on cross-entropy, on the most images that a run had; with its default fields before others."""
-        found = self.under(threat, lambda one: one.is_pgd)
-        return min(found, key=lambda one: (-one.n, one.outcome.attack != "pgd"), default=None)
+        attacks = self.under(threat, lambda judged: judged.is_pgd)
+        return min(attacks, key=lambda judged: (-judged.n, judged.outcome.attack != "pgd"), default=None)
 
     def adaptive(self, threat: Threat) -> measures.Outcome | None:
         """The worst of the adaptive attacks."""
-        return worst(self.under(threat, lambda one: one.adaptive))
+        return worst(self.under(threat, lambda judged: judged.adaptive))
 
     def worst(self, threat: Threat) -> measures.Outcome | None:
         """The worst of all attacks."""
@@ -105,31 +106,31 @@ class Dossier:
 
     def minimal(self, name: str, norm: str, **wanted: Any) -> Judged | None:
         """A minimal attack by its registered name, norm and some of its fields, on the most images that a run had."""
-        found = [one for one in self.judged if one.name == name and one.outcome.norm == norm]
-        found = [one for one in found if wanted.items() <= one.fields.items()]
-        return max(found, key=lambda one: one.n, default=None)
+        named = [judged for judged in self.judged if judged.name == name and judged.outcome.norm == norm]
+        named = [judged for judged in named if wanted.items() <= judged.fields.items()]
+        return max(named, key=lambda judged: judged.n, default=None)
 
     def probing(self, name: str) -> tuple[Run, pd.DataFrame] | None:
         """The first of the runs that a probe looked into, with what it found."""
-        return next(((run, found) for run in self.runs if (found := probes.read(run, name)) is not None), None)
+        return next(((run, table) for run in self.runs if (table := probes.read(run, name)) is not None), None)
 
     def probe(self, name: str) -> pd.DataFrame | None:
         """What a probe found in the first of the runs that has it."""
-        found = self.probing(name)
-        return found[1] if found else None
+        probing = self.probing(name)
+        return probing[1] if probing else None
 
     def attack_named(self, spec: str) -> str:
         """The registered name of an attack as rows write it."""
-        entries = [entry for run in self.runs for entry in run.record.get("attacks", ())]
-        return next((str(entry.get("name", spec)) for entry in entries if entry["spec"] == spec), spec)
+        entries = [entry for run in self.runs for entry in run.record.attacks]
+        return next((entry.name for entry in entries if entry.spec == spec), spec)
 
 
 def dossiers(runs: Iterable[Run]) -> list[Dossier]:
     """Runs by model and data, in the order of their names."""
     keys = ("data", "model", "weights_sha256", "split", "data_sha256")
     groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (not _has_one_eps(run), str(run.directory or ""))):
-        groups.setdefault(tuple(str(run.record.get(key, "")) for key in keys), []).append(run)
+    for run in sorted(runs, key=lambda run: (run.record.eps is None, str(run.directory or ""))):
+        groups.setdefault(tuple(getattr(run.record, key) for key in keys), []).append(run)
     return [Dossier(tuple(groups[key])) for key in sorted(groups)]
 
 
@@ -141,13 +142,13 @@ def worst(attacks: Sequence[Judged]) -> measures.Outcome | None:
     """
     if not attacks:
         return None
-    most = max(one.n for one in attacks)
-    whole = [one.outcome for one in attacks if one.n >= min(ENOUGH, most)]
+    most = max(judged.n for judged in attacks)
+    whole = [judged.outcome for judged in attacks if judged.n >= min(ENOUGH, most)]
     result = measures.worst(whole)
     images = result.images.copy()
-    for one in attacks:
-        if one.n < min(ENOUGH, most):
-            images["broken"] |= one.outcome.images["broken"].reindex(images.index, fill_value=False)
+    for judged in attacks:
+        if judged.n < min(ENOUGH, most):
+            images["broken"] |= judged.outcome.images["broken"].reindex(images.index, fill_value=False)
     return replace(result, images=images)
 
 
@@ -156,15 +157,10 @@ def robust(outcome: measures.Outcome) -> pd.Series[Any]:
     return outcome.images["right"] & ~outcome.images["broken"]
 
 
-def _has_one_eps(run: Run) -> bool:
-    return run.record.get("eps") is not None
-
-
 def _judged(run: Run) -> list[Judged]:
-    entries = {entry["spec"]: entry for entry in run.record.get("attacks", ())}
-    parts, adaptive = set(store.stages(run.record)), set(run.record.get("adaptive", ()))
+    entries = {entry.spec: entry for entry in run.record.attacks}
     return [
-        Judged(entries.get(one.attack, {"spec": one.attack}), one, one.attack in adaptive)
-        for one in measures.outcomes(run)
-        if one.attack != measures.WORST and one.attack not in parts
+        Judged(entries[outcome.attack], outcome, outcome.attack in run.record.adaptive)
+        for outcome in measures.outcomes(run)
+        if outcome.attack in entries
     ]

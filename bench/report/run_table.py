@@ -21,21 +21,19 @@ _CURVE = measures.SUMMARY[: measures.SUMMARY.index("ci_high") + 1]
 def protocol(run: Run) -> str:
     """What was measured, in one line: model, data, number of images, threat model and seed."""
     record = run.record
-    images = record.get("indices")
-    count = len(images) if images is not None else run.verdicts["index"].nunique()
     asked = measures.budgets(record)
     if len(asked) > 1:
         low, *_, high = asked.values()
         budget = f"ε from {low} to {high}"
     else:
         budget = f"ε = {next(iter(asked.values()))}" if asked else "smallest perturbations"
-    split = f" ({record['split']})" if record.get("split") else ""
+    split = f" ({record.split})" if record.split else ""
     parts = [
-        f"model {record.get('model', '')}",
-        f"data {record.get('data', '')}{split}",
-        f"n = {count}",
-        f"{record.get('norm', '')} {budget}",
-        f"seed {record.get('seed', '')}",
+        f"model {record.model}",
+        f"data {record.data}{split}",
+        f"n = {len(record.indices)}",
+        f"{record.norm} {budget}",
+        f"seed {record.seed}",
     ]
     return ", ".join(parts)
 
@@ -45,13 +43,13 @@ def caption(run: Run) -> str:
     lost = measures.flagged(run)
     counted = "1 row" if lost == 1 else f"{lost} rows"
     warning = f" {counted} met NaN or infinity: no evidence of robustness." if lost else ""
-    unfinished = "" if run.record.get("finished", True) else " The run is not finished."
+    unfinished = "" if run.record.finished else " The run is not finished."
     stated = protocol(run)
     return (
         f"{stated[:1].upper()}{stated[1:]}. Accuracies and success rates in percent, with Wilson 95% limits on robust "
         "accuracy; sizes on [0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the "
         "norm, image by image."
-        f"{_ORDERS.get(run.record.get('eps_order') or '', '')}{warning}{unfinished}"
+        f"{_ORDERS.get(run.record.eps_order or '', '')}{warning}{unfinished}"
     )
 
 

@@ -1,4 +1,7 @@
-"""95 % limits of means and of differences between pairs; those of a share are `measures.wilson`."""
+"""What chance alone can do: 95 % limits of shares, means and paired differences, and McNemar's test.
+
+SciPy's tests are imported where they are called: importing them takes longer than most commands.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from scipy.stats import binomtest
-
 _CHANCE = 0.05
 _NORMAL = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """The Wilson 95 % limits of the share count / n, without continuity correction; NaN if n is 0."""
+    if not n:
+        return math.nan, math.nan
+    share, squared = count / n, _NORMAL**2
+    width = 2 * (n + squared)
+    middle, half = (2 * n * share + squared) / width, _NORMAL / width * math.sqrt(4 * n * share * (1 - share) + squared)
+    return middle - half if count else 0.0, middle + half if count < n else 1.0
 
 
 def mean(values: Sequence[float]) -> tuple[float, float]:
@@ -19,6 +31,15 @@ def mean(values: Sequence[float]) -> tuple[float, float]:
         return math.nan, math.nan
     middle, half = fmean(values), _NORMAL * stdev(values) / math.sqrt(len(values))
     return middle - half, middle + half
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """McNemar's exact two-sided p-value: how likely chance alone moves `lost` images down and `gained` up."""
+    if not lost + gained:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + gained, 0.5).pvalue)
 
 
 @dataclass(frozen=True)
@@ -43,31 +64,13 @@ class Difference:
 
 
 def paired(only_a: int, only_b: int, n: int) -> Difference:
-    """The difference that `only_a` images won and `only_b` lost of n make.
+    """The difference that `only_a` images won and `only_b` lost of n make, with McNemar's p-value.
 
-    The p-value is McNemar's exact one; the limits are Bonett and Price's (2012), Wald's after adding one image to each
-    side, which hold up where few images differ.
+    The limits are Bonett and Price's (2012): Wald's after adding one image to each side, which hold up where few images
+    differ.
     """
     if not n:
         return Difference(0, math.nan, math.nan, math.nan, math.nan)
-    differ = only_a + only_b
-    p_value = float(binomtest(only_a, differ).pvalue) if differ else 1.0
     won, lost = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = _NORMAL * math.sqrt((won + lost - (won - lost) ** 2) / (n + 2))
-    return Difference(n, (only_a - only_b) / n, won - lost - half, won - lost + half, p_value)
-
-
-_CONFIDENCE = 0.95
-
-
-def wilson(count: int, n: int) -> tuple[float, float]:
-    """The Wilson 95 % limits of the fraction count / n; NaN if n is 0."""
-    if not n:
-        return float("nan"), float("nan")
-    limits = binomtest(count, n).proportion_ci(_CONFIDENCE, method="wilson")
-    return float(limits.low), float(limits.high)
-
-
-def mcnemar(lost: int, gained: int) -> float:
-    """The exact two-sided p-value that chance alone moves `lost` down and `gained` up."""
-    return float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
+    return Difference(n, (only_a - only_b) / n, won - lost - half, won - lost + half, mcnemar(only_a, only_b))

@@ -8,20 +8,21 @@ was fitted on it), *calibration* (the threshold was set on it) or *test*. `attac
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
 from bench.core import files
-from bench.core.types import UserError
+from bench.core.types import Norm, UserError
 from bench.store import runs
+from bench.store.json_records import JsonRecord
+from bench.store.record import ModelRecord, Record, Session, ThreatRecord
 from bench.store.runs import Run
 
-SCHEMA_VERSION = 1
 RECORD, SCORES = "detect.json", "scores.csv"
 NOISE, JOINT = "noise", "joint"
 PARTS = ("fit", "calibration", "test")
@@ -43,7 +44,84 @@ COLUMNS = (
 _TEXT = dict.fromkeys(("part", "fit_attack", "attack", "norm"), "str")
 
 
-def write(directory: Path, record: Mapping[str, Any], scores: pd.DataFrame) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class JointEntry(JsonRecord):
+    """The joint attack on classifier and detector: its name in the rows, and its fields."""
+
+    spec: str = JOINT
+    name: str = JOINT
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderEntry(ModelRecord):
+    """The model whose features a detector looks at: which one, and how it was trained."""
+
+    arch: str = field(init=False, default="")
+    args: Mapping[str, Any] = field(init=False, default_factory=dict)
+    trained_for: ThreatRecord | None = field(init=False, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorEntry(JsonRecord):
+    """A detector as it was asked for, the model whose features it looks at, and what fitting it to each attack gave.
+
+    `thresholds` and `noise` (the mean size of the noise that it was fitted on) are by the attack that it was fitted on;
+    other facts, such as a bandwidth, are each detector's own and stand in `unknown`.
+    """
+
+    spec: str
+    name: str
+    fields: Mapping[str, Any]
+    encoder: EncoderEntry
+    joint: JointEntry
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecord(Record):
+    """The contents of a `detect.json`: a run's record whose budget is its `threat`, without what rows of verdicts need.
+
+    The fields of a run that it does not have keep their defaults; `norm` is the threat's.
+    """
+
+    LAST: ClassVar[tuple[str, ...]] = ("seconds",)
+
+    norm: Norm = field(init=False)
+    eps: float | None = field(init=False, default=None)
+    eps_written: str | None = field(init=False, default=None)
+    eps_grid: tuple[tuple[float, str], ...] | None = field(init=False, default=None)
+    eps_order: str | None = field(init=False, default=None)
+    save_adversarial: bool = field(init=False, default=False)
+    forced: tuple[str, ...] = field(init=False, default=())
+    attack_seconds: Mapping[str, float] = field(init=False, default_factory=dict)
+    forwards: int = field(init=False, default=0)
+    backwards: int = field(init=False, default=0)
+    finished: bool = field(init=False, default=True)
+    resumed: tuple[Session, ...] = field(init=False, default=())
+    threat: ThreatRecord
+    detector: DetectorEntry
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", self.threat.norm)
+
+    @classmethod
+    def of(cls, record: Record, threat: ThreatRecord, detector: DetectorEntry, seconds: float) -> Self:
+        """The record of a detection whose attacks were planned as those of a run are."""
+        taken = [known.name for known in fields(cls) if known.init and hasattr(record, known.name)]
+        shared = {name: getattr(record, name) for name in taken if name != "seconds"}
+        return cls(**shared, threat=threat, detector=detector, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Detection(Run):
+    """A stored detection: a run without verdicts, with scores in their place."""
+
+    record: DetectionRecord
+
+
+def write(directory: Path, record: DetectionRecord, scores: pd.DataFrame) -> Detection:
     """Store a detection and return it as `load` would.
 
     Raises:
@@ -52,34 +130,22 @@ def write(directory: Path, record: Mapping[str, Any], scores: pd.DataFrame) -> R
     if any((directory / name).exists() for name in (RECORD, SCORES, "run.json")):
         raise UserError(f"{directory} holds another run: choose another --out")
     files.write_atomically(directory / SCORES, scores[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
-    files.write_atomically(directory / RECORD, runs.dump({"schema_version": SCHEMA_VERSION, **record}))
+    files.write_atomically(directory / RECORD, runs.dump(record.to_dict()))
     return load(directory)
 
 
-def load(directory: Path) -> Run:
-    """A stored detection as a run without verdicts: its record names the model and the data as any run's does.
+def load(directory: Path) -> Detection:
+    """A stored detection; its record names the model and the data as any run's does.
 
     Raises:
         UserError: there is none, or its record is damaged.
     """
     path = directory / RECORD
-    try:
-        record = dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{directory} holds no detection: there is no {RECORD} in it") from None
-    except (OSError, ValueError):
-        raise UserError(f"{path} is damaged: detect again") from None
-    if record.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {record.get('schema_version')}: detect again with this version")
-    return Run(runs.frame([]), record, directory)
+    values = runs.read_json(path, f"{directory} holds no detection: there is no {RECORD} in it")
+    return Detection(runs.frame([]), DetectionRecord.from_dict(values, str(path)), directory)
 
 
-def is_detection(run: Run) -> bool:
-    """Whether a run holds scores of a detector in place of verdicts."""
-    return "detector" in run.record and run.directory is not None
-
-
-def scores(run: Run) -> pd.DataFrame:
+def scores(run: Detection) -> pd.DataFrame:
     """The scores of a detection, columns `COLUMNS`; the file may be gzipped.
 
     Raises:

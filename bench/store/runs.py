@@ -1,4 +1,4 @@
-"""The waterline: runs as directories of plain files. What makes runs lies below, what views them above.
+"""Runs as directories of plain files: the one thing that what makes runs and what views them share.
 
 A run is `run.json` (its recipe, its provenance, what it cost) and `verdicts.csv` (one row an image, attack and eps).
 Rows are appended as they are made and reach the disk before `append` returns, so a killed run loses one chunk at most
@@ -19,8 +19,8 @@ from typing import Any
 import pandas as pd
 
 from bench.core.types import UserError, Verdict
+from bench.store.record import SCHEMA_VERSION, Record
 
-SCHEMA_VERSION = 1
 COLUMNS = tuple(field.name for field in fields(Verdict))
 
 Trial = tuple[str, str, str, int]
@@ -44,10 +44,10 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Run:
-    """A pile of verdicts (columns `COLUMNS`; eps NaN for minimal attacks) and the record of how they were made."""
+    """The verdicts of a run (columns `COLUMNS`; eps NaN for minimal attacks) and the record of how they were made."""
 
     verdicts: pd.DataFrame
-    record: dict[str, Any]
+    record: Record
     directory: Path | None = None
 
 
@@ -56,21 +56,10 @@ def trial(attack: str, norm: str, eps: float | None, index: int) -> Trial:
     return attack, norm, "" if eps is None else repr(float(eps)), int(index)
 
 
-def stages(record: Mapping[str, Any]) -> list[str]:
-    """The attacks of rows that are a part of another attack's: the stages of ensembles, in order."""
-    return [stage["spec"] for attack in record.get("attacks", ()) for stage in attack.get("stages", ())]
-
-
-def labels(record: Mapping[str, Any]) -> list[str]:
-    """The attacks that a run's rows name, in order: the stages of an ensemble stand before it."""
-    attacks = record.get("attacks", ())
-    return [label for attack in attacks for label in (*stages({"attacks": [attack]}), attack["spec"])]
-
-
-def costs(verdicts: pd.DataFrame, record: Mapping[str, Any]) -> dict[str, int]:
-    """The passes of a run; those of stages are in their ensemble's."""
-    whole = verdicts[~verdicts["attack"].isin(stages(record))]
-    return {cost: int(whole[cost].sum()) for cost in ("forwards", "backwards")}
+def costs(verdicts: pd.DataFrame, record: Record) -> tuple[int, int]:
+    """The forward and backward passes of a run; those of stages are in their ensemble's."""
+    whole = verdicts[~verdicts["attack"].isin(record.stage_labels)]
+    return int(whole["forwards"].sum()), int(whole["backwards"].sum())
 
 
 def lines(rows: Iterable[Verdict]) -> str:
@@ -127,21 +116,30 @@ def parse(text: str, name: str) -> pd.DataFrame:
     return table
 
 
-def read_record(directory: Path) -> dict[str, Any]:
+def read_record(directory: Path) -> Record:
     """Read `run.json`.
+
+    Raises:
+        UserError: it is missing or damaged, or has another schema version.
+    """
+    path = directory / "run.json"
+    return Record.from_dict(read_json(path, f"{directory} holds no run: there is no run.json in it"), str(path))
+
+
+def read_json(path: Path, missing: str) -> dict[str, Any]:
+    """The JSON object of this schema version in a file; `missing` says what its absence means.
 
     Raises:
         UserError: it is missing, is not JSON, or has another schema version.
     """
-    path = directory / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{directory} holds no run: there is no run.json in it") from None
+        raise UserError(missing) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except ValueError:
-        raise UserError(f"{path} is damaged: it is not JSON; delete {directory} and run it again") from None
+        raise UserError(f"{path} is damaged: it is not JSON; delete {path.parent} and make it again") from None
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -152,11 +150,9 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 def missing(run: Run) -> int:
     """How many of the rows that a run's record asks for are not there."""
-    grid = len(run.record.get("eps_grid") or [None])
-    trials = [
-        len(labels({"attacks": [attack]})) * (1 if attack.get("minimal") else grid) for attack in run.record["attacks"]
-    ]
-    return sum(trials) * len(run.record["indices"]) - len(run.verdicts)
+    grid = len(run.record.eps_grid or [None])
+    trials = [len(attack.labels) * (1 if attack.minimal else grid) for attack in run.record.attacks]
+    return sum(trials) * len(run.record.indices) - len(run.verdicts)
 
 
 def load(directory: Path | str, finished: bool = False) -> Run:
@@ -168,7 +164,7 @@ def load(directory: Path | str, finished: bool = False) -> Run:
     """
     home = Path(directory)
     record = read_record(home)
-    if finished and not record.get("finished"):
+    if finished and not record.finished:
         raise UserError(f"{home} is not finished: continue it with --resume")
     plain, packed = home / "verdicts.csv", home / "verdicts.csv.gz"
     path = plain if plain.exists() or not packed.exists() else packed
@@ -181,6 +177,6 @@ def load(directory: Path | str, finished: bool = False) -> Run:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({str(error) or 'it ends early'}): run it again") from None
     run = Run(parse(text, str(path)), record, home)
-    if record.get("finished") and (lost := missing(run)):
+    if record.finished and (lost := missing(run)):
         raise UserError(f"{path} lacks {lost} rows of a finished run: make them again with --resume")
     return run

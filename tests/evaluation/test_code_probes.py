@@ -15,13 +15,14 @@ from bench.evaluation.probes.plane import in_plane
 from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.ops import losses, rng
 from tests.support import subjects
+from tests.support.stored_runs import record
 
 
 def probed(x: torch.Tensor, y: torch.Tensor | None = None) -> ProbedRun:
     count = len(x)
     y = torch.zeros(count, dtype=torch.int64) if y is None else y
     clean = Images(CLEAN, "", None, x, y, torch.arange(count), torch.zeros(count, dtype=torch.bool))
-    return ProbedRun(clean, (), {"seed": 0}, 64)
+    return ProbedRun(clean, (), record(), 64)
 
 
 class TestProbes:

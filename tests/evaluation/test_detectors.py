@@ -19,7 +19,10 @@ from bench.evaluation import detection, detection_images
 from bench.evaluation.detectors import detector, joint_attack, kernel_density, lid
 from bench.report import detection_measures
 from bench.store import detections
+from bench.store.record import ThreatRecord
+from bench.store.runs import dump
 from tests.support import subjects
+from tests.support.stored_runs import detection_record
 
 CLASSES, SHAPE = 5, (1, 6, 6)
 
@@ -242,10 +245,11 @@ class TestNumbers:
         rows += [self.row("test", "noise", i, score) for i, score in ((1, -1.0), (2, 1.0))]
         adversarial = [(1, True, -0.9), (2, False, -1.0), (3, True, 2.0), (4, True, -0.61)]
         asked: dict[str, object] = {"norm": "linf", "eps": 0.2}
+        about = detection_record("kd", ThreatRecord(norm="linf", eps=0.2))
         rows += [
             self.row("test", "pgd", i, score, broken=hit, adv_pred=int(hit), **asked) for i, hit, score in adversarial
         ]
-        made = detections.write(tmp_path / "a", {"detector": {"spec": "kd"}, "model": "m"}, pd.DataFrame(rows))
+        made = detections.write(tmp_path / "a", about, pd.DataFrame(rows))
         (line,) = detection_measures.summary(made).to_dict("records")
         # Of 40 calibration scores the 95 % quantile is the 39th: -0.62; image 1 is above it when clean.
         assert line["n"] == 5 and line["clean_accuracy"] == 0.8 and line["fpr_rate"] == 0.25
@@ -259,7 +263,6 @@ class TestNumbers:
         more = [(2, True, -1.0), (4, False, -1.0)]
         rows += [self.row("test", "fgsm", i, score, broken=hit, adv_pred=int(hit), **asked) for i, hit, score in more]
         rows += [self.row("test", "cw", 3, -1.0, broken=True, adv_pred=1, norm="l2")]
-        about = {"detector": {"spec": "kd"}, "model": "m", "threat": asked}
         lines = detection_measures.summary(detections.write(tmp_path / "b", about, pd.DataFrame(rows))).set_index(
             "attack"
         )
@@ -356,7 +359,8 @@ class TestCommand:
         (tmp_path / "detect.json").write_text("{")
         with pytest.raises(UserError, match="is damaged"):
             detections.load(tmp_path)
-        (tmp_path / "detect.json").write_text('{"schema_version": 1, "detector": {"spec": "kd"}}')
+        about = detection_record("kd", ThreatRecord(norm="linf", eps=0.2))
+        (tmp_path / "detect.json").write_text(dump(about.to_dict()))
         (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
         with pytest.raises(UserError, match="has other columns"):
             detection_measures.summary(detections.load(tmp_path))

@@ -13,7 +13,6 @@ from bench.core.types import ThreatModel, UserError
 from bench.evaluation import eps_order
 from bench.evaluation.plan import plan
 from bench.report import measures
-from bench.store import runs as store
 from tests.support import subjects
 
 QUICK = "autoattack-custom(steps=8,queries=30)"
@@ -56,9 +55,9 @@ class TestStages:
     def test_costs_are_counted_once(self):
         run = _evaluated(QUICK)
         whole = run.verdicts[run.verdicts["attack"] == QUICK]
-        assert run.record["forwards"] == whole["forwards"].sum() == run.worst()["forwards"].item()
-        assert run.record["seconds"] == pytest.approx(run.record["attack_seconds"][QUICK])
-        assert store.labels(run.record) == list(run.verdicts["attack"].unique())
+        assert run.record.forwards == whole["forwards"].sum() == run.worst()["forwards"].item()
+        assert run.record.seconds == pytest.approx(run.record.attack_seconds[QUICK])
+        assert list(run.record.labels) == list(run.verdicts["attack"].unique())
 
     def test_the_same_bytes_for_any_batch_size(self):
         runs = [_evaluated(QUICK, batch_size=size).verdicts for size in (1, 5, 64)]
@@ -109,7 +108,7 @@ class TestTheName:
             _evaluated("autoattack", model)
         run = _evaluated(QUICK, model)
         expected = ["apgd_dlr" if name == "apgd_t" else name for name in names]
-        assert [stage["name"] for stage in run.record["attacks"][0]["stages"]] == expected
+        assert [stage.name for stage in run.record.attacks[0].stages] == expected
 
 
 class TestMinimal:
@@ -162,8 +161,8 @@ def test_every_registered_ensemble_lists_known_attacks():
 class TestSearchDtype:
     def test_what_bfloat16_finds_counts_only_in_float32(self):
         exact, rough = (_evaluated("pgd(steps=10)", search_dtype=dtype) for dtype in ("float32", "bf16"))
-        assert (exact.record["search_dtype"], rough.record["search_dtype"]) == ("float32", "bf16")
-        assert rough.record["dtype"] == "float32" and rough.verdicts["lawful"].all()
+        assert (exact.record.search_dtype, rough.record.search_dtype) == ("float32", "bf16")
+        assert rough.record.dtype == "float32" and rough.verdicts["lawful"].all()
         assert abs(int(exact.verdicts["broken"].sum()) - int(rough.verdicts["broken"].sum())) <= 2
 
     def test_minimal_attacks_search_in_float32_all_the_same(self):

@@ -16,9 +16,10 @@ from bench.evaluation.probes.last_iterates import last_iterates
 from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.store import probes, runs
 from tests.support import subjects
+from tests.support.stored_runs import record
 
 ALL = "match_rate,cosine,embedding,gradients,rescaled"
-RECORD = {"norm": "linf", "eps": 0.08, "seed": 0, "attacks": []}
+RECORD = record(eps=0.08)
 
 
 def probed(model: torch.nn.Module, count: int = 60) -> ProbedRun:
@@ -91,7 +92,7 @@ def test_rescaling_undoes_saturation(model) -> None:
     plain = registry.probes["rescaled"](temperatures=(1.0,))(model, probed(model)).iloc[0]
     assert robust["1"] > robust["100000"] == plain["robust"]
     with pytest.raises(UserError, match="needs the eps"):
-        registry.probes["rescaled"]()(model, ProbedRun(probed(model).clean, (), {**RECORD, "eps": None}, 8))
+        registry.probes["rescaled"]()(model, ProbedRun(probed(model).clean, (), record(), 8))
 
 
 class _NanWhenJudged(torch.nn.Module):
@@ -152,7 +153,7 @@ def test_a_run_is_probed_from_its_files(bench) -> None:
     run = runs.load("r")
     about = json.loads(Path("r/probes/probes.json").read_text())
     assert about["match_rate"]["fields"]["limit"] == 50
-    assert about["rescaled"]["weights_sha256"] == run.record["weights_sha256"]
+    assert about["rescaled"]["weights_sha256"] == run.record.weights_sha256
     rescaled = probes.read(run, "rescaled")
     robust = pd.read_csv("r/table.csv").set_index("attack").loc["pgd", "robust_accuracy"]
     # Temperature 1 is the run's own PGD, image by image.
@@ -165,7 +166,7 @@ def test_a_run_is_probed_from_its_files(bench) -> None:
 
 
 def test_a_probe_may_be_gzipped_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    run = runs.Run(runs.frame([]), {}, tmp_path)
+    run = runs.Run(runs.frame([]), record(), tmp_path)
     assert probes.read(run, "cosine") is None
     table = pd.DataFrame({"attack": [CLEAN], "cosine": [1 / 3]})
     path = probes.write(tmp_path, "cosine", table, {"fields": {}})

@@ -16,6 +16,7 @@ from bench.evaluation.probes.surface import orthogonal_signs
 from bench.ops import rng
 from tests.support import subjects
 from tests.support.adr import drawn
+from tests.support.stored_runs import entry, record
 
 
 class TestSurface:
@@ -58,14 +59,14 @@ class TestSurface:
         wrong = replace(shown.clean, y=(shown.clean.y + 1) % 5)
         assert probes["surface"](points=3)(model, replace(shown, clean=wrong)).empty
         with pytest.raises(UserError, match="needs the eps"):
-            probes["surface"]()(model, replace(shown, record={**shown.record, "eps": None}))
+            probes["surface"]()(model, replace(shown, record=replace(shown.record, eps=None)))
 
     @staticmethod
     def _probed(model: nn.Module, eps: float) -> ProbedRun:
         x, y = subjects.images(model, 60)
         clean = Images(CLEAN, "", None, x, y, torch.arange(60), torch.zeros(60, dtype=torch.bool))
-        entry = {"name": "pgd", "fields": {"steps": 10, "step_size": None, "random_start": True}}
-        return ProbedRun(clean, (), {"norm": "linf", "eps": eps, "seed": 0, "attacks": [entry]}, 16)
+        pgd = entry("pgd", steps=10, step_size=None, random_start=True)
+        return ProbedRun(clean, (), record(eps=eps, attacks=(pgd,)), 16)
 
 
 def test_the_surface_of_a_stored_run(bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def test_a_finished_run_that_lost_rows_is_damaged_until_it_is_resumed(bench):
 def test_an_unfinished_run_is_audited_with_a_warning_and_not_compared(bench):
     assert bench("run", *ASKED, "--attacks", "noise,pgd", "--save-adversarial", "--out", "a").code == 0
     cut(Path("a"), 5)
-    record = runs.read_record(Path("a")) | {"finished": False}
-    Path("a/run.json").write_text(runs.dump(record))
+    record = replace(runs.read_record(Path("a")), finished=False)
+    Path("a/run.json").write_text(runs.dump(record.to_dict()))
     said = bench("audit", "a")
     assert said.code == 0 and "unfinished: 5 of the run's rows" in said.out
     for command in (("compare", "a", "a"), ("publish", "--runs", "a", "--out", "all")):

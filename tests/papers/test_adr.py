@@ -15,6 +15,7 @@ from bench.core.types import CLEAN
 from bench.papers import publish
 from bench.papers.adr import figures, page, systems
 from bench.store import runs as store
+from bench.store.record import ModelRecord
 from tests.support.stored_runs import NUMBERS, entry, kept, only, rows, run
 
 OFF = {"base": "adv", "lc": 0.0, "gb": 0.0, "smt": 0.0, "conf": 0.0}
@@ -24,7 +25,7 @@ FULL = OFF | {"lc": 1.0, "gb": 1.0, "smt": 1.0}
 def model(name: str, weights: dict[str, object], *attacks: tuple[str, int], cut: str = "conv", **more: object):
     """A run of attacks, each with how many images it breaks; 100 steps but where the name says otherwise."""
     parts = [rows(spec, broken) for spec, broken in attacks]
-    entries = [entry(spec, steps=40 if "steps=40" in spec else 100) for spec, _ in attacks]
+    entries = tuple(entry(spec, steps=40 if "steps=40" in spec else 100) for spec, _ in attacks)
     about = {
         "trained_with": {"adr": weights},
         "arch": "small_cnn",
@@ -63,8 +64,8 @@ def table(name: str, *runs: store.Run) -> pd.DataFrame:
     ],
 )
 def test_systems_are_named_by_their_weights(weights: dict[str, object], name: str) -> None:
-    assert systems.system({"trained_with": {"adr": weights}}) == name
-    assert systems.system({"trained_with": {"kl": {"beta": 1.0}}}) is None
+    assert systems.system(ModelRecord(model="m", trained_with={"adr": weights})) == name
+    assert systems.system(ModelRecord(model="m", trained_with={"kl": {"beta": 1.0}})) is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_systems_are_named_by_their_weights(weights: dict[str, object], name: st
     ],
 )
 def test_cuts_are_named_as_the_table_does(arch: str, args: dict[str, str], cut: str, default: bool) -> None:
-    record = {"arch": arch, "args": args}
+    record = ModelRecord(model="m", arch=arch, args=args)
     assert (systems.cut(record), systems.is_default(record)) == (cut, default)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from bench.papers.bilateral import page as on_trial
 from bench.papers.bilateral.systems import Kind, kind
 from bench.report import model_runs
 from bench.store import runs as store
-from tests.support.stored_runs import entry, kept, rows
+from tests.support.stored_runs import entry, kept, record, rows
 
 N, EPS = 40, 0.3
 NUMBERS = published.load()
@@ -42,29 +43,23 @@ ADAPTIVE = ("margin", "bilateral", "multi_margin")
 
 
 def run(
-    model: str, told: Mapping[str, object] | None, broken: Mapping[str, int], *parts: list[Verdict], **record: object
+    model: str, told: Mapping[str, object] | None, broken: Mapping[str, int], *parts: list[Verdict], **known: object
 ) -> store.Run:
     """A run in which each attack breaks as many images as it says."""
     parts = (*(rows(spec, count) for spec, count in broken.items()), *parts)
     specs = [part[0].attack for part in parts]
-    about: dict[str, object] = {
-        "schema_version": store.SCHEMA_VERSION,
+    about: dict[str, Any] = {
         "model": model,
         "arch": "small_cnn",
         "defense": "bilateral" if told is not None else model.split("_")[0],
         "trained_with": {} if told is None else {"bilateral": dict(told)},
-        "data": "mnist",
         "data_sha256": "1",
-        "split": "test",
-        "norm": "linf",
         "eps": EPS,
         "eps_written": "0.3",
-        "seed": 0,
-        "indices": list(range(N)),
-        "attacks": [entry(spec, **ATTACKS.get(spec, {})) for spec in specs],
-        "adaptive": [spec for spec in specs if spec.startswith(ADAPTIVE)],
+        "attacks": tuple(entry(spec, **ATTACKS.get(spec, {})) for spec in specs),
+        "adaptive": tuple(spec for spec in specs if spec.startswith(ADAPTIVE)),
     }
-    return store.Run(store.frame([row for part in parts for row in part]), about | record)
+    return store.Run(store.frame([row for part in parts for row in part]), record(**about | known))
 
 
 MC = {"target": "most_confusing", "random_start": True, "labels": "main", "beta": 9.0, "top": 0, "eps": "0.3"}

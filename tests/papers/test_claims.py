@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,7 +70,7 @@ class TestVerdicts:
         shown = claims.exhibits(model_runs.dossiers([SO_BIBO, BIBO]))
         found = claims.compared(claim, "MNIST", shown, numbers)
         assert (found.published, found.verdict) == ("-0.02", "does not survive")
-        other = store.Run(BIBO.verdicts, BIBO.record | {"arch": "vgg"})
+        other = store.Run(BIBO.verdicts, replace(BIBO.record, arch="vgg"))
         shown = claims.exhibits(model_runs.dossiers([SO_BIBO, other]))
         assert claims.compared(claim, "MNIST", shown, numbers).verdict == claims.NOT_RUN
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from bench.papers import publish, published
 from bench.papers.er import page, systems
 from bench.store import detections
 from bench.store import runs as store
-from tests.support.stored_runs import entry, kept, rows, run, sweep
+from bench.store.record import ModelRecord, ThreatRecord
+from tests.support.stored_runs import detection_record, entry, kept, rows, run, sweep
 
 NUMBERS = published.load()
 KINDS = {
@@ -25,18 +27,17 @@ KINDS = {
     "ecla_minmax": {"weight": 0.0, "prior": "gaussian", "minmax": True},
 }
 ATTACKS = ("fgsm", "pgd", "cw", "cw(confidence=9)")
+THREAT = ThreatRecord(norm="linf", eps=0.3)
 
 
 def classifier(name: str, *parts: list[object], **record: object) -> store.Run:
     trained = {"er": KINDS[name]} if name in KINDS else {}
     defense = "er" if name in KINDS else "madry"
     made = run(f"m_{name}", defense, *parts, arch="er_mnist", **record)
-    return store.Run(
-        made.verdicts, made.record | {"trained_with": trained, "trained_for": {"norm": "linf", "eps": 0.3}}
-    )
+    return replace(made, record=replace(made.record, trained_with=trained, trained_for=THREAT))
 
 
-def detection(place: Path, name: str, encoder: str = "", caught: int = 8) -> store.Run:
+def detection(place: Path, name: str, encoder: str = "", caught: int = 8) -> detections.Detection:
     """Ten right test images, all broken by every attack, of which `caught` score above every clean image."""
     cells = []
     for fit_attack in ("fgsm", "pgd", "cw"):
@@ -50,16 +51,9 @@ def detection(place: Path, name: str, encoder: str = "", caught: int = 8) -> sto
                 more = {"part": "test", "attack": attack, "index": index, "adv_pred": 1, "broken": True, "lawful": True}
                 cells.append(about | more | {"score": score})
     trained = {"trained_with": {"er": KINDS[encoder]} if encoder else {}, "model": f"m_{encoder}"}
-    record = {
-        "model": "target",
-        "data": "mnist",
-        "split": "test",
-        "indices": list(range(50)),
-        "seed": 0,
-        "threat": {"norm": "linf", "eps": 0.3, "eps_written": "0.3"},
-        "attacks": [entry(spec, confidence=9.0 if "9" in spec else 0.0) for spec in ATTACKS],
-        "detector": {"spec": name, "name": name, "encoder": trained, "joint": {"fields": {"steps": 100}}},
-    }
+    attacks = tuple(entry(spec, confidence=9.0 if "9" in spec else 0.0) for spec in ATTACKS)
+    threat = replace(THREAT, eps_written="0.3")
+    record = detection_record(name, threat, trained, model="target", indices=tuple(range(50)), attacks=attacks)
     return detections.write(place, record, pd.DataFrame(cells))
 
 
@@ -112,9 +106,10 @@ def test_table_6_has_encoders_with_and_without_a_prior(tmp_path: Path) -> None:
 def test_systems_are_read_from_what_a_stanza_says() -> None:
     named = {name: systems.system(classifier(name, rows("pgd", 1)).record) for name in (*KINDS, "madry")}
     assert list(named.values()) == ["ER-Classifier", "ER-Classifier, min-max", "E-CLA", "E-CLA, min-max", "Madry"]
-    assert systems.system({"arch": "vgg16", "defense": "madry"}) is None
-    assert systems.embedding({"arch": "er_mnist"}) == 4 and systems.embedding({"args": {"dim": 2}}) == 2
-    assert systems.detector({"detector": {"name": "er", "encoder": {"model": "vgg"}}}) == "ER (vgg)"
+    assert systems.system(ModelRecord(model="m", arch="vgg16", defense="madry")) is None
+    assert systems.embedding(ModelRecord(model="m", arch="er_mnist")) == 4
+    assert systems.embedding(ModelRecord(model="m", args={"dim": 2})) == 2
+    assert systems.detector(detection_record("er", THREAT, {"model": "vgg"}).detector) == "ER (vgg)"
 
 
 class TestPage:
@@ -153,12 +148,12 @@ class TestPage:
 
 class TestFigures:
     def test_sweeps_are_sorted_into_the_figures_they_belong_to(self) -> None:
-        def swept(name: str, model: str, **record: object) -> store.Run:
-            made = sweep(model, "er", ("pgd",), **record)
-            prior = {"prior": str(record.pop("prior", "gaussian"))}
-            trained = {"er": KINDS[name] | prior} if name in KINDS else {}
-            more = {"arch": "er_mnist", "defense": "er" if trained else "madry", "trained_with": trained}
-            return store.Run(made.verdicts, made.record | more | {"trained_for": {"norm": "linf", "eps": 0.3}})
+        def swept(name: str, model: str, prior: str = "gaussian", **known: object) -> store.Run:
+            made = sweep(model, "er", ("pgd",), **known)
+            trained = {"er": KINDS[name] | {"prior": prior}} if name in KINDS else {}
+            defense = "er" if trained else "madry"
+            about = replace(made.record, arch="er_mnist", defense=defense, trained_with=trained, trained_for=THREAT)
+            return replace(made, record=about)
 
         made = [
             swept("er", "a"),
@@ -196,10 +191,10 @@ class TestFigures:
 def test_detections_are_published_with_the_runs_they_lie_beside(tmp_path: Path) -> None:
     kept(classifier("er_minmax", rows("pgd", 2)), tmp_path / "runs/a")
     detection(tmp_path / "runs/b", "er", "er")
-    said = publish.everything([tmp_path / "runs"], tmp_path)
+    said = publish.everything([tmp_path / "runs"], tmp_path, views=True)
     assert said.startswith("2 runs") and "ER1" in (tmp_path / "er.md").read_text()
     assert "robust_reject_accuracy" in (tmp_path / "runs/b/table.csv").read_text()
     assert "ER1" in (tmp_path / "tables/er-6.md").read_text()
     first = (tmp_path / "er.md").read_bytes(), (tmp_path / "runs/b/table.tex").read_bytes()
-    publish.everything([tmp_path / "runs"], tmp_path)
+    publish.everything([tmp_path / "runs"], tmp_path, views=True)
     assert first == ((tmp_path / "er.md").read_bytes(), (tmp_path / "runs/b/table.tex").read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ def test_table_1_reads_the_match_rate_probe(tmp_path: Path) -> None:
 def test_table_2_has_sizes_over_successes_from_another_run_of_the_model() -> None:
     # C&W ran on half the images; image 0 is wrong when clean, so 19 of them can be broken.
     more = run("m_mat", "mat", rows("cw", 10, None, "l2", 20), rows("ddn", 39, None, "l2"), weights=MAT)
-    more.record["attacks"][0]["fields"] = {"steps": 1000, "searches": 9}
+    attacks = entry("cw", "l2", minimal=True, steps=1000, searches=9), entry("ddn", "l2", minimal=True)
+    more = replace(more, record=replace(more.record, attacks=attacks))
     line = only(table("mat/2", SO_BIBO, more))
     assert line[["data", "so", "bibo"]].tolist() == ["MNIST", "O", "O"]
     assert line[["clean_accuracy", "pgd_accuracy", "pgd_accuracy_published"]].tolist() == [39 / 40, 37 / 40, 0.9928]
@@ -77,7 +79,7 @@ def test_table_2_has_sizes_over_successes_from_another_run_of_the_model() -> Non
 
 
 def test_pgd_has_the_steps_of_the_printed_numbers_where_they_were_run() -> None:
-    attacks = [entry("pgd", steps=40, step_size=None), entry("pgd(step_size=0.01)", steps=40, step_size=0.01)]
+    attacks = (entry("pgd", steps=40, step_size=None), entry("pgd(step_size=0.01)", steps=40, step_size=0.01))
     both = run("m_trades", "trades", rows("pgd", 6), rows("pgd(step_size=0.01)", 4), attacks=attacks)
     assert only(table("mat/2", both))["pgd_accuracy"] == 35 / 40
     assert only(table("mat/2", TRADES))["pgd_accuracy"] == 35 / 40
@@ -85,7 +87,7 @@ def test_pgd_has_the_steps_of_the_printed_numbers_where_they_were_run() -> None:
 
 def test_table_3_tells_targeted_from_untargeted_and_10_from_50_steps() -> None:
     specs = {"pgd(steps=10)": (10, False), "pgd(steps=10,targeted=True)": (10, True), "pgd(steps=50)": (50, False)}
-    attacks = [entry(spec, steps=steps, targeted=wanted) for spec, (steps, wanted) in specs.items()]
+    attacks = tuple(entry(spec, steps=steps, targeted=wanted) for spec, (steps, wanted) in specs.items())
     parts = [rows(spec, 5 * place, 8 / 255) for place, spec in enumerate(specs, 1)]
     about = {"data": "cifar10", "eps": 8 / 255, "eps_written": "8/255", "attacks": attacks}
     line = only(table("mat/3", run("c_mat", "mat", *parts, weights=MAT, **about), SO_BIBO, SO))

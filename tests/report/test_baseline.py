@@ -11,6 +11,7 @@ import pytest
 from bench.core.types import UserError, Verdict
 from bench.report import baseline
 from bench.store import runs
+from tests.support.stored_runs import record
 
 LETTERS = "r" * 150 + "b" * 40 + "w" * 10
 
@@ -21,23 +22,14 @@ def run(letters: str, attack: str = "pgd", weights: str = "ab") -> runs.Run:
         clean, broken = int(letter == "w"), letter == "b"
         adv = 1 if broken else clean
         rows.append(Verdict(index, 0, clean, attack, "linf", 0.1, adv, 0.1 * broken, True, broken, 1, 1))
-    record = {
-        "model": "m",
-        "data": "d",
-        "split": "test",
-        "seed": 0,
-        "norm": "linf",
-        "eps": 0.1,
-        "weights_sha256": weights,
-    }
-    return runs.Run(runs.frame(rows), record)
+    return runs.Run(runs.frame(rows), record(data="d", eps=0.1, weights_sha256=weights))
 
 
 def changed(old: str, new: str, times: int) -> str:
     return LETTERS.replace(old, new, times)
 
 
-def compare(letters: str, **options: object) -> baseline.Finding:
+def compare(letters: str, **options: object) -> baseline.RowChange:
     findings = baseline.compare(baseline.rows(run(LETTERS)), baseline.rows(run(letters)), **options)  # type: ignore[arg-type]
     assert [finding.attack for finding in findings] == ["pgd", "worst"]
     return findings[0]

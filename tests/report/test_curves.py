@@ -11,6 +11,7 @@ from PIL import Image
 from bench.core.types import Norm, Verdict
 from bench.report import curves
 from bench.store import runs
+from tests.support.stored_runs import record
 
 
 def rows(attack: str, norm: Norm, grid: list[float | None]) -> list[Verdict]:
@@ -21,11 +22,11 @@ def rows(attack: str, norm: Norm, grid: list[float | None]) -> list[Verdict]:
     ]
 
 
-def run(rows: list[Verdict], **record: object) -> runs.Run:
-    return runs.Run(runs.frame(rows), {"model": "m", "data": "d", "norm": "linf", "seed": 0, **record})
+def run(rows: list[Verdict], **known: object) -> runs.Run:
+    return runs.Run(runs.frame(rows), record(**{"data": "d", "split": "", **known}))
 
 
-SWEEP = [[k / 255, f"{k}/255"] for k in range(0, 9, 2)]
+SWEEP = tuple((k / 255, f"{k}/255") for k in range(0, 9, 2))
 GRID: list[float | None] = [float(eps) for eps, _ in SWEEP]  # type: ignore[arg-type]
 
 RUNS = {

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from bench.core.types import NOT_FINITE, Norm, Verdict
-from bench.report import measures, significance
+from bench.report import measures
 from bench.store import runs
+from tests.support.stored_runs import entry, record
 
 EPS = 0.25
 
@@ -23,9 +24,9 @@ def verdict(
     return Verdict(index, 0, clean, attack, norm, eps, adv, size or 0.0, True, broken, 10, 5)
 
 
-def run(rows: list[Verdict], **record: object) -> runs.Run:
-    full = {"model": "m", "data": "d", "norm": "linf", "eps": EPS, "eps_written": "1/4", **record}
-    return runs.Run(runs.frame(rows), full)
+def run(rows: list[Verdict], **known: object) -> runs.Run:
+    full = {"data": "d", "eps": EPS, "eps_written": "1/4", **known}
+    return runs.Run(runs.frame(rows), record(**full))
 
 
 MIXED = run(
@@ -43,7 +44,7 @@ MIXED = run(
         verdict(2, "cw", None, None, "l2"),
         verdict(3, "cw", None, None, "l2", right=False),
     ],
-    attacks=[{"spec": "pgd"}, {"spec": "ddn"}, {"spec": "cw"}],
+    attacks=(entry("pgd"), entry("ddn", minimal=True), entry("cw", "l2", minimal=True)),
     attack_seconds={"pgd": 2.0, "ddn": 1.0},
 )
 
@@ -112,7 +113,7 @@ def test_a_run_without_eps_counts_every_broken_image() -> None:
 
 def test_a_sweep_has_a_worst_row_for_each_eps() -> None:
     rows = [verdict(0, "pgd", 0.1, 0.1), verdict(0, "pgd", 0.2, 0.2), verdict(0, "ddn", 0.05, None)]
-    sweep = run(rows, eps=None, eps_grid=[[0.01, "0.01"], [0.1, "0.1"], [0.2, "0.2"]])
+    sweep = run(rows, eps=None, eps_grid=((0.01, "0.01"), (0.1, "0.1"), (0.2, "0.2")))
     table = measures.summary(sweep)
     assert [*zip(table["attack"], table["eps"], table["robust_accuracy"], strict=True)] == [
         ("ddn", 0.01, 1.0),
@@ -146,13 +147,6 @@ def test_rows_that_met_nan_are_counted_and_never_broken() -> None:
     flawed = run([bad, verdict(1, "pgd", None)])
     assert measures.flagged(flawed) == 1 and measures.flagged(MIXED) == 0
     assert row(measures.summary(flawed), "pgd")["robust_accuracy"] == 1.0
-
-
-def test_wilson_limits() -> None:
-    # z = 1.959964: centre (0.5 + z²/20)/(1 + z²/10) and so on, by hand.
-    assert significance.wilson(5, 10) == pytest.approx((0.236593, 0.763407), abs=1e-6)
-    assert significance.wilson(0, 10) == pytest.approx((0.0, 0.277533), abs=1e-6)
-    assert np.isnan(significance.wilson(0, 0)).all()
 
 
 def test_within_allows_the_rounding_of_a_sum_and_no_more() -> None:

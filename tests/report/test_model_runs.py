@@ -10,7 +10,7 @@ from tests.support.stored_runs import EPS, MAT, SO_BIBO, TRADES, N, rows, run
 
 class TestDossiers:
     def test_runs_of_a_model_are_one_and_sweeps_set_no_threat(self) -> None:
-        sweep = run("m_mat", "mat", rows("pgd", 2, 0.1), eps=None, eps_grid=[[0.1, "0.1"]], weights=MAT)
+        sweep = run("m_mat", "mat", rows("pgd", 2, 0.1), eps=None, eps_grid=((0.1, "0.1"),), weights=MAT)
         found = model_runs.dossiers([sweep, TRADES, SO_BIBO])
         assert [(one.model, len(one.runs), one.threats) for one in found] == [
             ("m_mat", 2, [("linf", EPS)]),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +17,8 @@ from bench.papers import published, systems
 from bench.papers.mat import tables
 from bench.report import captions, measures, render, run_table
 from bench.store import runs
+from bench.store.record import ModelRecord
+from tests.support.stored_runs import entry, record
 
 GOLDEN = Path(__file__).parent / "golden"
 EPS = 8 / 255
@@ -30,31 +33,31 @@ def rows(attack: str, broken: list[int], eps: float | None = EPS, norm: Norm = "
     ]
 
 
-def stored(record: dict[str, object], *verdicts: list[Verdict]) -> runs.Run:
-    about = {"split": "test", "norm": "linf", "eps": EPS, "eps_written": "8/255", "seed": 0, "indices": [*range(8)]}
-    return runs.Run(runs.frame([row for part in verdicts for row in part]), about | record)
+def stored(known: dict[str, object], *verdicts: list[Verdict]) -> runs.Run:
+    about = {"eps": EPS, "eps_written": "8/255", "indices": tuple(range(8))}
+    return runs.Run(runs.frame([row for part in verdicts for row in part]), record(**about | known))
 
 
 RUN = stored(
     {
         "model": "digits_mat_so&bibo",
         "data": "digits",
-        "attacks": [{"spec": "pgd(steps=40)"}, {"spec": "ddn"}],
+        "attacks": (entry("pgd(steps=40)"), entry("ddn", "l2", minimal=True)),
         "attack_seconds": {"pgd(steps=40)": 1.25},
     },
     rows("pgd(steps=40)", [1, 2]),
     rows("ddn", [1, 2, 3], None, "l2"),
 )
 SWEEP = stored(
-    {"model": "m", "data": "digits", "eps": None, "eps_grid": [[4 / 255, "4/255"], [EPS, "8/255"]]},
+    {"model": "m", "data": "digits", "eps": None, "eps_grid": ((4 / 255, "4/255"), (EPS, "8/255"))},
     rows("pgd", [1], 4 / 255),
     rows("pgd", [1, 2]),
 )
 
 
 def mat_run(model: str, defense: str, data: str, pgd: list[int], adaptive: list[int]) -> runs.Run:
-    attacks = [{"spec": "pgd", "name": "pgd"}, {"spec": "mat", "name": "mat"}, {"spec": "ftc", "name": "ftc"}]
-    about = {"model": model, "defense": defense, "data": data, "attacks": attacks, "adaptive": ["mat", "ftc"]}
+    attacks = tuple(map(entry, ("pgd", "mat", "ftc")))
+    about = {"model": model, "defense": defense, "data": data, "attacks": attacks, "adaptive": ("mat", "ftc")}
     return stored(about, rows("pgd", pgd), rows("mat", adaptive[:1]), rows("ftc", adaptive[1:]))
 
 
@@ -148,8 +151,8 @@ def test_paper_tables_are_found_by_name() -> None:
 
 
 def test_rows_of_mat_table_4() -> None:
-    def variant(**record: object) -> tuple[str, str, str]:
-        return systems.parts(record)
+    def variant(**known: Any) -> tuple[str, str, str]:
+        return systems.parts(ModelRecord(**known))
 
     assert variant(defense="mat", model="mat-bibo") == ("MAT", "X", "O")
     assert variant(defense="mat", model="m", trained_with={"mat": {"alpha": 1, "beta": 0}}) == ("MAT", "O", "X")

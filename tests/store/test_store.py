@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,27 @@ from bench.core.types import UserError, Verdict
 from bench.store import images as adversarial
 from bench.store import runs
 from bench.store.provenance import provenance
+from bench.store.record import Record, Session
 from bench.store.writer import Writer
+from tests.support.stored_runs import entry
 
 INDICES = list(range(12))
 ATTACKS = ["pgd(steps=3,loss='ce')", "ddn"]
-RECORD: dict[str, Any] = {
-    "model": "m",
-    "weights_sha256": "ab",
-    "data": "digits",
-    "split": "test",
-    "indices": INDICES,
-    "data_sha256": "cd",
-    "attacks": [{"spec": ATTACKS[0], "fields": {"steps": 3}}, {"spec": ATTACKS[1], "fields": {}}],
-    "norm": "linf",
-    "eps": 8 / 255,
-    "eps_written": "8/255",
-    "seed": 0,
-    "batch_size": 4,
-    "command": "bench run",
-}
+RECORD = Record(
+    model="m",
+    weights_sha256="ab",
+    data="digits",
+    split="test",
+    indices=tuple(INDICES),
+    data_sha256="cd",
+    attacks=(entry(ATTACKS[0], steps=3), entry(ATTACKS[1], minimal=True)),
+    norm="linf",
+    eps=8 / 255,
+    eps_written="8/255",
+    seed=0,
+    batch_size=4,
+    command="bench run",
+)
 
 
 def rows(attack: str, indices: list[int]) -> list[Verdict]:
@@ -65,10 +68,11 @@ def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(loaded.verdicts, runs.frame(made), check_exact=True)
     pd.testing.assert_frame_equal(loaded.verdicts, run.verdicts, check_exact=True)
     assert loaded.record == run.record
-    assert {key: loaded.record[key] for key in RECORD} == RECORD
-    assert (loaded.record["forwards"], loaded.record["backwards"]) == (240, 120)
-    assert loaded.record["attack_seconds"] == {ATTACKS[0]: 1.5, ATTACKS[1]: 1.5}
-    assert loaded.record["finished"] and loaded.record["seconds"] > 0
+    costs = {"seconds": 0.0, "attack_seconds": {}, "forwards": 0, "backwards": 0, "finished": False}
+    assert replace(loaded.record, **costs) == RECORD
+    assert (loaded.record.forwards, loaded.record.backwards) == (240, 120)
+    assert loaded.record.attack_seconds == {ATTACKS[0]: 1.5, ATTACKS[1]: 1.5}
+    assert loaded.record.finished and loaded.record.seconds > 0
 
 
 def test_the_file_has_the_contract_s_form(tmp_path: Path) -> None:
@@ -100,11 +104,11 @@ def test_a_run_cut_anywhere_and_resumed_ends_in_the_same_file(tmp_path: Path, se
     fill(Writer.create(tmp_path / "cut", RECORD))
     cut = tmp_path / "cut" / "verdicts.csv"
     cut.write_bytes(whole[: random.Random(seed).randrange(len(whole))])
-    fill(Writer.resume(tmp_path / "cut", RECORD | {"command": "bench run --resume"}), chunk=seed + 1)
+    fill(Writer.resume(tmp_path / "cut", replace(RECORD, command="bench run --resume")), chunk=seed + 1)
     assert cut.read_bytes() == whole
     record = runs.read_record(tmp_path / "cut")
-    assert record["command"] == "bench run"
-    assert record["resumed"] == [{"command": "bench run --resume"}]
+    assert record.command == "bench run"
+    assert record.resumed == (Session(command="bench run --resume"),)
 
 
 def test_a_torn_last_line_is_no_row(tmp_path: Path) -> None:
@@ -156,8 +160,8 @@ def test_another_run_is_never_overwritten(tmp_path: Path) -> None:
     [
         ({"seed": 1}, "seed 0, not 1"),
         ({"weights_sha256": "zz"}, "weights_sha256"),
-        ({"indices": [*range(11), 99]}, "indices"),
-        ({"attacks": [{"spec": ATTACKS[0], "fields": {"steps": 4}}]}, "attacks"),
+        ({"indices": (*range(11), 99)}, "indices"),
+        ({"attacks": (entry(ATTACKS[0], steps=4),)}, "attacks"),
         ({"eps": 0.031, "eps_written": "0.031"}, "eps 0.03137254901960784, not 0.031"),
         ({"batch_size": 8}, "batch_size"),
     ],
@@ -165,8 +169,8 @@ def test_another_run_is_never_overwritten(tmp_path: Path) -> None:
 def test_another_recipe_is_not_resumed(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     Writer.create(tmp_path, RECORD).close()
     with pytest.raises(UserError, match=said):
-        Writer.resume(tmp_path, RECORD | change)
-    Writer.resume(tmp_path, RECORD | {"command": "other", "start": "later"}).close()
+        Writer.resume(tmp_path, replace(RECORD, **change))
+    Writer.resume(tmp_path, replace(RECORD, command="other", start="later")).close()
 
 
 def test_resuming_nothing_is_starting(tmp_path: Path) -> None:

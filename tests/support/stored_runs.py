@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,10 @@ import pandas as pd
 from bench.core import registry
 from bench.core.types import CLEAN, Norm, Verdict
 from bench.papers import published
+from bench.store import detections
 from bench.store import probes as probed
 from bench.store import runs as store
+from bench.store.record import AttackEntry, Record, ThreatRecord
 
 N, EPS = 40, 0.3
 
@@ -33,34 +37,57 @@ def rows(attack: str, broken: int, eps: float | None = EPS, norm: Norm = "linf",
     ]
 
 
-def entry(spec: str, **fields: object) -> dict[str, object]:
-    return {"spec": spec, "name": spec.partition("(")[0], "fields": fields}
+def entry(spec: str, norm: Norm = "linf", minimal: bool = False, **fields: object) -> AttackEntry:
+    return AttackEntry(spec=spec, name=spec.partition("(")[0], norm=norm, minimal=minimal, fields=fields)
 
 
-def run(model: str, defense: str, *parts: list[Verdict], weights: object = None, **record: object) -> store.Run:
-    specs = list(dict.fromkeys(part[0].attack for part in parts))
-    about: dict[str, object] = {
-        "schema_version": store.SCHEMA_VERSION,
-        "model": model,
-        "defense": defense,
+def record(**known: Any) -> Record:
+    """A finished run's record; what a test does not say is as here."""
+    usual: dict[str, Any] = {
+        "model": "m",
         "data": "mnist",
         "split": "test",
+        "indices": tuple(range(N)),
+        "attacks": (),
         "norm": "linf",
+        "batch_size": 8,
+        "finished": True,
+    }
+    return Record(**usual | known)
+
+
+def detection_record(
+    detector: str, threat: ThreatRecord, encoder: Mapping[str, Any] | None = None, **known: Any
+) -> detections.DetectionRecord:
+    """The record of a detection by a detector whose encoder was trained in some way."""
+    about = detections.DetectorEntry(
+        spec=detector,
+        name=detector,
+        fields={},
+        encoder=detections.EncoderEntry(**{"model": "m", **(encoder or {})}),
+        joint=detections.JointEntry(fields={"steps": 100}),
+    )
+    return detections.DetectionRecord.of(record(**known), threat, about, 1.0)
+
+
+def run(model: str, defense: str, *parts: list[Verdict], weights: object = None, **known: object) -> store.Run:
+    specs = list(dict.fromkeys(part[0].attack for part in parts))
+    about: dict[str, object] = {
+        "model": model,
+        "defense": defense,
         "eps": EPS,
         "eps_written": "0.3",
-        "seed": 0,
-        "indices": list(range(N)),
-        "attacks": [entry(spec, steps=40) for spec in specs],
-        "adaptive": [spec for spec in specs if spec in ("mat", "margin", "kl")],
+        "attacks": tuple(entry(spec, steps=40) for spec in specs),
+        "adaptive": tuple(spec for spec in specs if spec in ("mat", "margin", "kl")),
         "trained_with": {"mat": weights} if weights else {},
     }
-    return store.Run(store.frame([row for part in parts for row in part]), about | record)
+    return store.Run(store.frame([row for part in parts for row in part]), record(**about | known))
 
 
 def kept(made: store.Run, place: Path, **probes: pd.DataFrame) -> store.Run:
     """The same run, written to a folder with what probes found."""
     place.mkdir(parents=True)
-    (place / "run.json").write_text(store.dump(made.record | {"finished": True}))
+    (place / "run.json").write_text(store.dump(made.record.to_dict()))
     text = made.verdicts.to_csv(index=False, lineterminator="\n")
     (place / "verdicts.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     for name, table in probes.items():
@@ -101,7 +128,7 @@ def points(count: int = 12) -> pd.DataFrame:
     )
 
 
-def sweep(model: str, defense: str, attacks: tuple[str, ...], **record: object) -> store.Run:
-    grid = [[k / 255, f"{k}/255"] for k in (0, 4, 8)]
+def sweep(model: str, defense: str, attacks: tuple[str, ...], **known: object) -> store.Run:
+    grid = tuple((k / 255, f"{k}/255") for k in (0, 4, 8))
     parts = [rows(attack, 4 * place, eps) for attack in attacks for place, (eps, _) in enumerate(grid)]  # type: ignore[arg-type]
-    return run(model, defense, *parts, eps=None, eps_grid=grid, **record)
+    return run(model, defense, *parts, eps=None, eps_grid=grid, **known)

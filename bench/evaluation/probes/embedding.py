@@ -44,7 +44,7 @@ class Embedding:
 
     def __call__(self, model: HasFeatures, run: ProbedRun) -> pd.DataFrame:
         """Columns attack, norm, eps, index, label, prediction, entropy (nats), x, y; a row a point."""
-        seed = int(run.record.get("seed", 0))
+        seed = run.record.seed
         attacked = self._attacked(run)
         shown = [_drawn(run.clean, self.clean, seed)]
         shown += [_drawn(part.select(part.broken), self.adversarial, seed) for part in attacked]
@@ -63,7 +63,7 @@ class Embedding:
     def _negative(self, model: HasFeatures, run: ProbedRun) -> list[Images]:
         if not self.negative:
             return []
-        if run.record.get("eps") is None:
+        if run.record.eps is None:
             raise UserError("negative examples need the eps of a run, and this one has none or several")
         parts, left = [], self.negative
         for part in last_iterates(model, run):

@@ -64,7 +64,7 @@ class IntrinsicDimension:
         """Columns points, size (P), n, k1, k2, dimension, dimension_k1, low, high; low and high over the k."""
         if not 3 <= self.k1 <= self.k2:
             raise UserError(f"intrinsic_dimension: k1 {self.k1} and k2 {self.k2} do not fit: give 3 <= k1 <= k2")
-        draws = rng.uniform(rng.keys(int(run.record.get("seed", 0)), run.clean.indices, "intrinsic dimension"), ())
+        draws = rng.uniform(rng.keys(run.record.seed, run.clean.indices, "intrinsic dimension"), ())
         shown = run.clean.select(draws.argsort(stable=True)[: self.samples].sort().values)
         clouds = {"pixels": shown.x.flatten(1)}
         if has_features(model):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from bench.core import verdicts
-from bench.core.types import Classifier
+from bench.core.types import Classifier, UserError
 from bench.evaluation.judge import predictions
 from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.evaluation.probes.run_pgd import RunPGD
@@ -20,7 +20,9 @@ def last_iterates(model: Classifier, run: ProbedRun) -> Iterator[Images]:
 
     Of the clean images that are right, a batch at a time; `broken` says which are misclassified.
     """
-    pgd = RunPGD.of(run.record)
+    if run.record.eps is None:
+        raise UserError("the last iterates of PGD need the eps of a run, and this one has none or several")
+    pgd = RunPGD.of(run.record, run.record.eps)
     for clean in run.batches(run.clean):
         right = clean.select(predictions(passes.reference_outputs(model, clean.x)) == clean.y)
         x = _climbed(model, right, pgd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeGuard
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.core.types import Classifier, HasFeatures
 from bench.ops import passes
+from bench.store.record import Record
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ProbedRun:
 
     clean: Images
     attacked: tuple[Images, ...]
-    record: Mapping[str, Any]
+    record: Record
     batch_size: int
     device: str = "cpu"
 

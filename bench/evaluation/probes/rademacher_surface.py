@@ -37,7 +37,7 @@ class RademacherSurface:
 
     def __call__(self, model: Classifier, run: ProbedRun) -> pd.DataFrame:
         """Columns index, label, along, across, loss (nats), prediction; a row a point."""
-        seed = int(run.record.get("seed", 0))
+        seed = run.record.seed
         shown = run.clean.select(slice(0, self.images))
         rows = [self._surface(model, part, seed) for part in _one_by_one(run, shown)]
         return pd.concat(rows, ignore_index=True)

@@ -52,9 +52,9 @@ class Rescaled:
     def __call__(self, model: Classifier, run: ProbedRun) -> pd.DataFrame:
         """Columns temperature, norm, eps, steps, n, right, robust, robust_accuracy."""
         record, shown = run.record, run.first(self.limit)
-        if record.get("eps") is None:
+        if record.eps is None:
             raise UserError("rescaled needs the eps of a run, and this one has none or several: probe another run")
-        pgd = RunPGD.of(record)
+        pgd = RunPGD.of(record, record.eps)
         counts: dict[str, list[int]] = {}
         for part in shown.batches(shown.clean):
             clean_pred = predictions(passes.reference_outputs(model, part.x))

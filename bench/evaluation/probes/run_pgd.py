@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.core.types import Budget, Norm
 from bench.evaluation.probes.probe import Images
 from bench.ops import ascent, rng
+from bench.store.record import Record
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ class RunPGD:
     seed: int
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> RunPGD:
-        """The PGD that a run's record describes; the run has one eps."""
-        entries = [attack["fields"] for attack in record["attacks"] if attack["name"] == "pgd"]
+    def of(cls, record: Record, eps: float) -> RunPGD:
+        """The PGD that a run's record describes, at the run's eps."""
+        entries = [attack.fields for attack in record.attacks if attack.name == "pgd"]
         fields: Mapping[str, Any] = next((entry for entry in entries if not entry.get("targeted")), {})
         steps, size, start = fields.get("steps", 40), fields.get("step_size"), fields.get("random_start", True)
-        return cls(record["norm"], float(record["eps"]), steps, size, start, int(record["seed"]))
+        return cls(record.norm, eps, steps, size, start, record.seed)
 
     def budget(self, images: Images) -> Budget:
         """The run's eps for each image."""

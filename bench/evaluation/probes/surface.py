@@ -57,15 +57,15 @@ class Surface:
     def __call__(self, model: HasFeatures, run: ProbedRun) -> pd.DataFrame:
         """Columns example, space, index, label, eps, along, across, loss (nats), prediction; a row a point."""
         record = run.record
-        if record.get("eps") is None:
+        if record.eps is None:
             raise UserError("surface needs the eps of a run, and this one has none or several: probe another run")
         parts = []
         for example, images in _examples(model, run.first(self.limit)).items():
-            keys = rng.keys(int(record["seed"]), images.indices, "surface")
+            keys = rng.keys(record.seed, images.indices, "surface")
             for space, at, call in _spaces(model, images):
-                grid = _grid(call, at, images.y, keys, float(record["eps"]), self.points)
+                grid = _grid(call, at, images.y, keys, record.eps, self.points)
                 about = {"example": example, "space": space, "index": int(images.indices), "label": int(images.y)}
-                parts.append(pd.DataFrame(about | {"eps": float(record["eps"])} | grid))
+                parts.append(pd.DataFrame(about | {"eps": record.eps} | grid))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_COLUMNS))
 
 

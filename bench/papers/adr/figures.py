@@ -16,6 +16,7 @@ from bench.core.types import CLEAN
 from bench.papers.adr.systems import is_default, kind
 from bench.report import canvas
 from bench.report.model_runs import Dossier, dossiers
+from bench.store.record import Record
 from bench.store.runs import Run
 
 _ORDER = ("ADV", "TRADES", "ADR+LC", "ADR+LC/GB", "ADR-ADV", "ADR-TRADES")
@@ -28,7 +29,7 @@ class _Shown:
     """A model with what a probe found."""
 
     title: str
-    record: Mapping[str, Any]
+    record: Record
     found: pd.DataFrame
 
 
@@ -78,7 +79,7 @@ def _probed(runs: Sequence[Run], probe: str) -> dict[str, list[_Shown]]:
         if row is not None and found is not None and len(found):
             rank = _ORDER.index(row.system) if row.system in _ORDER else len(_ORDER)
             shown = _Shown(_title(dossier, row.system, row.cut), dossier.record, found)
-            result.setdefault(str(dossier.record["data"]), []).append((rank, shown))
+            result.setdefault(dossier.record.data, []).append((rank, shown))
     return {data: [one for _, one in sorted(parts, key=lambda part: part[0])] for data, parts in result.items()}
 
 
@@ -111,7 +112,7 @@ def _surface(data: str, example: str, shown: Sequence[_Shown]) -> Figure:
     figure.legend(
         handles=canvas.class_marks(seen, "s"), loc="outside right center", frameon=False, fontsize=9, title="predicted"
     )
-    eps = shown[0].record.get("eps_written") or f"{float(shown[0].found['eps'].iloc[0]):.4g}"
+    eps = shown[0].record.eps_written or f"{float(shown[0].found['eps'].iloc[0]):.4g}"
     said = f"{data}: cross-entropy (nats) and prediction within ±{eps} of the last PGD iterate of an {example} image"
     figure.suptitle(said.replace("an fooled", "a fooled"), fontsize=10)
     return figure

@@ -127,7 +127,7 @@ def _exhibits(runs: Sequence[Run]) -> list[UnderPgd]:
 
 
 def _family(one: Dossier) -> tuple[object, object]:
-    return one.record.get("data_sha256"), one.record.get("arch")
+    return one.record.data_sha256, one.record.arch
 
 
 def _rank(name: str) -> int:
@@ -169,7 +169,7 @@ def _model(one: UnderPgd) -> dict[str, str]:
     return {
         "model": f"`{dossier.model}`",
         "defense": one.row.defense,
-        "arch": str(dossier.record.get("arch", "")),
+        "arch": dossier.record.arch,
         "cut": cut(dossier.record) if system(dossier.record) else "–",
         "threat": page_cells.threat(one),
         "n": str(n),

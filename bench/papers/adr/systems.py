@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from bench.report.model_runs import Dossier, Judged, Threat
+from bench.store.record import ModelRecord, Record
 
 PAPER = "ADR-000"
 CUTS = ("conv2", "conv3", "conv", "fc1", "fc2")
@@ -26,13 +27,12 @@ class Kind(NamedTuple):
     cut: str
 
 
-def weights(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def weights(record: ModelRecord) -> Mapping[str, Any] | None:
     """ADR's weights as the model's stanza has them; None for a model trained otherwise."""
-    found: Mapping[str, Any] | None = (record.get("trained_with") or {}).get("adr")
-    return found
+    return record.trained_with.get("adr")
 
 
-def system(record: Mapping[str, Any]) -> str | None:
+def system(record: ModelRecord) -> str | None:
     """The paper's name of a model trained by the defense `adr`, or None.
 
     ADV and TRADES have no component; ADR-ADV and ADR-TRADES have both compactnesses and smoothness, whether with
@@ -50,16 +50,15 @@ def system(record: Mapping[str, Any]) -> str | None:
     return stem if full else f"{stem}+{'/'.join(on)}"
 
 
-def cut(record: Mapping[str, Any]) -> str:
+def cut(record: ModelRecord) -> str:
     """The latent layer of a model, as in `CUTS` for the paper's CNNs; the end of the body for nets without a choice."""
-    args = record.get("args") or {}
-    named = str(args.get("cut", "penultimate"))
-    return _DEFAULT.get(named, named) if record.get("arch") in _STANDARD else named
+    named = str(record.args.get("cut", "penultimate"))
+    return _DEFAULT.get(named, named) if record.arch in _STANDARD else named
 
 
-def is_default(record: Mapping[str, Any]) -> bool:
+def is_default(record: ModelRecord) -> bool:
     """Whether the latent layer is the paper's: after the convolutions, or the pooled features of a residual net."""
-    return cut(record) == "conv" or "cut" not in (record.get("args") or {})
+    return cut(record) == "conv" or "cut" not in record.args
 
 
 def kind(dossier: Dossier) -> Kind | None:
@@ -72,13 +71,13 @@ def kind(dossier: Dossier) -> Kind | None:
     return None if named is None else Kind(data(record), named, cut(record))
 
 
-def data(record: Mapping[str, Any]) -> str:
+def data(record: Record) -> str:
     """A run's data set as the tables name it; with the architecture where that is not the paper's CNN."""
-    name = str(record.get("data", ""))
+    name = record.data
     known = next((one for one in _DATA if one.lower().replace("-", "") == name.lower().replace("-", "")), None)
     if known is None:
         return name
-    return known if record.get("arch") in _STANDARD else f"{known}, {record.get('arch')}"
+    return known if record.arch in _STANDARD else f"{known}, {record.arch}"
 
 
 def is_multi_targeted(name: str) -> Callable[[Judged], bool]:

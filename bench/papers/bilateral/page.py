@@ -96,7 +96,7 @@ def _exhibits(runs: Sequence[Run]) -> list[Exhibit]:
 
 
 def _family(one: Dossier) -> tuple[object, object]:
-    return one.record.get("data_sha256"), one.record.get("arch")
+    return one.record.data_sha256, one.record.arch
 
 
 def _rank(name: str) -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 from bench.papers import published as numbers
 from bench.papers.systems import parts
 from bench.report.model_runs import Dossier, Judged, Threat
+from bench.store.record import ModelRecord, Record
 
 PAPER = "BAT-003"
 BASELINES = ("Natural", "AT", "TRADES")
@@ -55,19 +56,19 @@ class Kind(NamedTuple):
         return f"{self.defense} ({', '.join(more)})" if more else self.defense
 
 
-def data(record: Mapping[str, Any]) -> str:
+def data(record: Record) -> str:
     """A run's data set as the paper names it."""
-    name = str(record.get("data", ""))
+    name = record.data
     return _DATA.get(name.lower().replace("-", ""), name)
 
 
-def variant(record: Mapping[str, Any]) -> str | None:
+def variant(record: ModelRecord) -> str | None:
     """The paper's name of a model trained by the defense `bilateral`, or None.
 
     R: random start; MC, RAND, MOSA: the target; LA: adversarial labels, 9 of how many classes. The stanza says all of
     it (`trained_with.bilateral`) but the longer schedule, which is a `plus` in the model's name.
     """
-    found = (record.get("trained_with") or {}).get("bilateral")
+    found = record.trained_with.get("bilateral")
     if found is None:
         return None
     top = found.get("top", 0)
@@ -84,7 +85,7 @@ def kind(dossier: Dossier) -> Kind:
     counted = next((word[:-2] for word in _words(record) if re.fullmatch(r"\d+pc", word)), _WHOLE.get(where, ALL))
     if named is None:
         return Kind(where, parts(record)[0], "-", counted)
-    found = record["trained_with"]["bilateral"]
+    found = record.trained_with["bilateral"]
     labels = str(found.get("labels", "main"))
     return Kind(where, named, "-" if labels == "one_hot" else labels, counted, str(found.get("eps", "")))
 
@@ -151,5 +152,5 @@ def _step(one: Judged, threat: Threat) -> float:
     return default if size is None or not threat[1] else float(size) / threat[1]
 
 
-def _words(record: Mapping[str, Any]) -> list[str]:
-    return re.split(r"[^a-z0-9]+", str(record.get("model", "")).lower())
+def _words(record: ModelRecord) -> list[str]:
+    return re.split(r"[^a-z0-9]+", record.model.lower())

@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.core.registry import figures
-from bench.papers.er.systems import MADRY, embedding, settings, system
+from bench.papers.er.systems import MADRY, embedding, has_own_embedding, settings, system
 from bench.report import canvas, measures
 from bench.report.model_runs import Dossier, dossiers
+from bench.store.record import Record
 from bench.store.runs import Run
 
-Label = Callable[[Mapping[str, Any]], "str | None"]
+Label = Callable[[Record], "str | None"]
 
 
 @figures.register("er/1")
@@ -24,7 +25,7 @@ def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
     A figure a data set and norm. PGD; models without min-max training and with a Gaussian prior, as the paper's.
     """
 
-    def label(record: Mapping[str, Any]) -> str | None:
+    def label(record: Record) -> str | None:
         known = _plain(record)
         return f"n_z = {embedding(record)}" if known and known.get("prior") == "gaussian" else None
 
@@ -38,9 +39,9 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
     A figure a data set and norm. PGD; Madry's training of the ER-Classifier's net.
     """
 
-    def label(record: Mapping[str, Any]) -> str | None:
-        trained = record.get("trained_for")
-        return f"trained at {trained['eps']:g}" if system(record) == MADRY and trained else None
+    def label(record: Record) -> str | None:
+        trained = record.trained_for
+        return f"trained at {trained.eps:g}" if system(record) == MADRY and trained else None
 
     return _sweeps(runs, label, "by training ε")
 
@@ -52,10 +53,9 @@ def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
     A figure a data set and norm. PGD; models without min-max training and of the net's own embedding dimension.
     """
 
-    def label(record: Mapping[str, Any]) -> str | None:
+    def label(record: Record) -> str | None:
         known = _plain(record)
-        usual = embedding(record) == embedding({"arch": record.get("arch")})
-        return str(known["prior"]) if known and usual else None
+        return str(known["prior"]) if known and has_own_embedding(record) else None
 
     return _sweeps(runs, label, "by prior")
 
@@ -78,7 +78,7 @@ def figure_5(runs: Sequence[Run]) -> Mapping[str, Figure]:
     return {name: _planes(name, shown) for name, shown in _probed(runs, "plane").items()}
 
 
-def _plain(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _plain(record: Record) -> Mapping[str, Any] | None:
     """How an ER-Classifier without min-max training was trained; None for anything else."""
     found = settings(record)
     return found if found and found.get("weight", 0) > 0 and not found.get("minmax") else None
@@ -90,7 +90,7 @@ def _probed(runs: Sequence[Run], probe: str) -> dict[str, list[tuple[str, pd.Dat
     for dossier in dossiers(runs):
         name, found = system(dossier.record), dossier.probe(probe)
         if name is not None and found is not None:
-            result.setdefault(str(dossier.record["data"]), []).append((_title(dossier, name), found))
+            result.setdefault(dossier.record.data, []).append((_title(dossier, name), found))
     return {data: sorted(parts, key=lambda part: part[0]) for data, parts in result.items()}
 
 
@@ -105,15 +105,15 @@ def _sweeps(runs: Sequence[Run], label: Label, title: str) -> dict[str, Figure]:
     for dossier in dossiers(runs):
         name = label(dossier.record)
         for run in dossier.runs if name else ():
-            if name and run.record.get("eps_grid") and len(points := _pgd(run)):
-                here = lines.setdefault((str(run.record["data"]), str(run.record["norm"])), {})
+            if name and run.record.eps_grid and len(points := _pgd(run)):
+                here = lines.setdefault((run.record.data, run.record.norm), {})
                 here[name if name not in here else f"{name} ({dossier.model})"] = points
     return {f"{data}-{norm}": _curves(data, norm, found, title) for (data, norm), found in lines.items()}
 
 
 def _pgd(run: Run) -> pd.DataFrame:
     """PGD's points of a sweep, the first PGD's if there are several."""
-    specs = [entry["spec"] for entry in run.record.get("attacks", ()) if entry.get("name") == "pgd"]
+    specs = [entry.spec for entry in run.record.attacks if entry.name == "pgd"]
     return pd.DataFrame([one.numbers() for one in measures.outcomes(run) if one.attack in specs[:1]])
 
 

@@ -11,12 +11,13 @@ from bench.core.registry import pages, tables
 from bench.papers import page_cells
 from bench.papers.claims import NOT_RUN, Claim, Exhibit, compared, in_short, row
 from bench.papers.claims import table as verdicts
-from bench.papers.er.systems import MADRY, data, detector, embedding, settings, system
+from bench.papers.er.systems import MADRY, data, detector, embedding, has_own_embedding, settings, system
 from bench.papers.systems import System
 from bench.report import detection_measures, measures, significance
 from bench.report.model_runs import dossiers, worst
 from bench.report.render import markdown
 from bench.store import detections
+from bench.store.record import ModelRecord
 from bench.store.runs import Run
 
 _ER, _ER_AT, _ECLA, _ECLA_AT = "ER-Classifier", "ER-Classifier, min-max", "E-CLA", "E-CLA, min-max"
@@ -90,12 +91,12 @@ def exhibits(runs: Sequence[Run]) -> list[Exhibit]:
     return sorted(found, key=lambda one: (one.row.data, ranks.get(one.row.defense, len(ranks)), one.dossier.model))
 
 
-def _is_usual(record: Mapping[str, Any]) -> bool:
+def _is_usual(record: ModelRecord) -> bool:
     prior = (settings(record) or {}).get("prior", "gaussian")
-    return prior == "gaussian" and embedding(record) == embedding({"arch": record.get("arch")})
+    return prior == "gaussian" and has_own_embedding(record)
 
 
-def _variant(record: Mapping[str, Any]) -> str:
+def _variant(record: ModelRecord) -> str:
     return f"{(settings(record) or {}).get('prior', 'gaussian')}, n_z = {embedding(record)}"
 
 
@@ -118,11 +119,11 @@ def _model(one: Exhibit) -> dict[str, str]:
 
 
 def _detectors(runs: Sequence[Run]) -> str:
-    rows = [row for run in runs if detections.is_detection(run) for row in _detector(run)]
+    rows = [row for run in runs if isinstance(run, detections.Detection) for row in _detector(run)]
     return markdown(pd.DataFrame(rows)) if rows else f"{NOT_RUN.capitalize()}: `bench detect` makes them.\n"
 
 
-def _detector(run: Run) -> list[dict[str, str]]:
+def _detector(run: detections.Detection) -> list[dict[str, str]]:
     """A row an attack that the detector was fitted on: the attack it knows, and the joint one."""
     rows = []
     for fit_attack, found in detection_measures.summary(run).groupby("fit_attack", sort=False):
@@ -134,8 +135,8 @@ def _detector(run: Run) -> list[dict[str, str]]:
         rows.append(
             {
                 "data": data(run.record),
-                "model": f"`{run.record['model']}`",
-                "detector": detector(run.record),
+                "model": f"`{run.record.model}`",
+                "detector": detector(run.record.detector),
                 "fitted on": f"`{fit_attack}`",
                 "n": str(known["n"]),
                 "AUROC, known": f"{known['auroc']:.3f}",

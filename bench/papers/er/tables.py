@@ -13,6 +13,7 @@ from bench.papers.er.systems import PAPER, data, detector
 from bench.report import detection_measures
 from bench.report.model_runs import dossiers
 from bench.store import detections
+from bench.store.detections import Detection
 from bench.store.runs import Run
 
 _LIMITED = ("", "_low", "_high", "_published")
@@ -98,7 +99,7 @@ def table_6(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         known.setdefault(key, {})[f"{_METRICS[line['metric']]}_published"] = share(line)
     measured: Measured = {}
     for run in _detections(runs):
-        label, names = detector(run.record), _names(run)
+        label, names = detector(run.record.detector), _names(run)
         for line in detection_measures.summary(run).to_dict("records"):
             if line["attack"] != line["fit_attack"] or not label.startswith("ER") or _confidence(run, line["attack"]):
                 continue
@@ -129,9 +130,9 @@ def _high_confidence(runs: Sequence[Run], published: pd.DataFrame, table: str, f
             cells = _cells(run, lines[strong]) | {"confidence": _confidence(run, strong)}
             joint = lines.get(detections.JOINT, {})
             cells |= {name: joint.get(name.removeprefix("joint_")) for name in _JOINT}
-            cells |= {"eps": run.record["threat"]["eps"], "joint_steps": _steps(run.record["detector"]["joint"])}
+            cells |= {"eps": run.record.threat.eps, "joint_steps": steps_of(run.record.detector.joint.fields)}
             cells["known_auroc"] = lines[str(fit_attack)]["auroc"] if str(fit_attack) in lines else None
-            measured.setdefault((data(run.record), detector(run.record)), []).append(cells)
+            measured.setdefault((data(run.record), detector(run.record.detector)), []).append(cells)
     columns = (
         "data",
         "detector",
@@ -156,28 +157,24 @@ def _printed(published: pd.DataFrame, table: str, kinds: tuple[str, ...] = ("res
     yield from published[wanted].to_dict("records")
 
 
-def _detections(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if detections.is_detection(run)]
+def _detections(runs: Sequence[Run]) -> list[Detection]:
+    return [run for run in runs if isinstance(run, Detection)]
 
 
 def _names(run: Run) -> dict[str, str]:
     """The registered names of a detection's attacks."""
-    return {str(entry["spec"]): str(entry["name"]) for entry in run.record["attacks"]}
+    return {entry.spec: entry.name for entry in run.record.attacks}
 
 
 def _confidence(run: Run, spec: str) -> float:
-    entries = (entry["fields"] for entry in run.record["attacks"] if entry["spec"] == spec)
-    return float(next((one.get("confidence") or 0 for one in entries), 0))
+    found = (entry.fields.get("confidence") or 0 for entry in run.record.attacks if entry.spec == spec)
+    return float(next(found, 0))
 
 
 def _cells(run: Run, line: Mapping[Any, Any]) -> Cells:
     names = ("eps", "n", "broken_n", *_NADV[:3], *_COM[:3], *_MORE)
-    made: Mapping[str, Any] = next((one for one in run.record["attacks"] if one["spec"] == line["attack"]), {})
-    return {"model": str(run.record["model"]), "steps": _steps(made)} | {name: line[name] for name in names}
-
-
-def _steps(attack: Mapping[str, Any]) -> str:
-    return steps_of(attack.get("fields") or {})
+    fields = next((entry.fields for entry in run.record.attacks if entry.spec == line["attack"]), {})
+    return {"model": run.record.model, "steps": steps_of(fields)} | {name: line[name] for name in names}
 
 
 def _beside(columns: Sequence[str], known: Known, measured: Measured) -> pd.DataFrame:

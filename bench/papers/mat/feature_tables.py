@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,15 +31,16 @@ def _probed(runs: Sequence[Run], defenses: set[str], probe: str) -> Iterator[tup
         row, probing = system(dossier), dossier.probing(probe)
         if row.defense in defenses and probing is not None:
             run, found = probing
-            entries = {entry["spec"]: entry for entry in run.record["attacks"]}
-            met: list[Mapping[str, Any]] = [entries.get(str(name), {"minimal": True}) for name in found["attack"]]
+            entries = {entry.spec: entry for entry in run.record.attacks}
+            eps = math.nan if run.record.eps is None else run.record.eps
+            met = [entries.get(str(name)) for name in found["attack"]]
             yield (
                 row,
                 dossier,
                 found.assign(
                     kind=[dossier.attack_named(str(name)) for name in found["attack"]],
-                    eps=[math.nan if entry.get("minimal") else run.record["eps"] for entry in met],
-                    steps=[steps_of(entry.get("fields") or {}) for entry in met],
+                    eps=[math.nan if entry is None or entry.minimal else eps for entry in met],
+                    steps=["" if entry is None else steps_of(entry.fields) for entry in met],
                 ),
             )
 

@@ -15,6 +15,7 @@ from bench.core.types import CLEAN
 from bench.papers.systems import DEFENSES, System, system
 from bench.report import canvas, measures
 from bench.report.model_runs import Dossier, dossiers
+from bench.store.record import Record
 from bench.store.runs import Run
 
 # Okabe and Ito's colours without yellow, too faint on white: baselines, then MAT's four in the order of its tables.
@@ -51,12 +52,12 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
     sweeps: dict[tuple[str, str], list[_Sweep]] = {}
     for dossier in _shown(runs):
         for run in dossier.runs:
-            if run.record.get("eps_grid"):
-                norm = str(run.record["norm"])
+            if run.record.eps_grid:
+                norm = run.record.norm
                 points = tuple(one for one in measures.outcomes(run) if one.norm == norm)
                 line = _Sweep(label(system(dossier)), dossier.model, run.record, points)
                 if line.pgd or line.worst:
-                    sweeps.setdefault((str(run.record["data"]), norm), []).append(line)
+                    sweeps.setdefault((run.record.data, norm), []).append(line)
     return {f"{data}-{norm}": _curves(data, norm, found) for (data, norm), found in sweeps.items()}
 
 
@@ -71,7 +72,7 @@ class _Sweep:
 
     system: str
     model: str
-    record: Mapping[str, Any]
+    record: Record
     outcomes: tuple[measures.Outcome, ...]
 
     @property
@@ -82,7 +83,7 @@ class _Sweep:
     @property
     def pgd(self) -> list[measures.Outcome]:
         """PGD's points."""
-        specs = [entry["spec"] for entry in self.record.get("attacks", ()) if entry.get("name") == "pgd"]
+        specs = [entry.spec for entry in self.record.attacks if entry.name == "pgd"]
         return [one for one in self.outcomes if one.attack in specs[:1]]
 
     @property
@@ -115,7 +116,7 @@ def _embedding(dossier: Dossier, points: pd.DataFrame) -> Figure:
     marks.append(Line2D([], [], color="#555555", marker="^", linestyle="", markeredgecolor="black", label=broken))
     figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=9, title="class")
     counted = f"{len(points) - len(attacked)} clean and {len(attacked)} adversarial images"
-    figure.suptitle(f"t-SNE of the features of {dossier.model}, {dossier.record['data']}: {counted}", fontsize=10)
+    figure.suptitle(f"t-SNE of the features of {dossier.model}, {dossier.record.data}: {counted}", fontsize=10)
     return figure
 
 
