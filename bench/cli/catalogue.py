@@ -57,6 +57,10 @@ def _catalogue(kind: str, peers: bool = False) -> str:
     elif kind == "data":
         lines = [f"{name:10} {', '.join(dataset.splits)}" for name, dataset in registry.datasets.items()]
         lines.append("folder:PATH a folder of images, one directory a class")
+    elif kind in ("tables", "figures"):
+        from bench.papers.captions import captions
+
+        lines = [f"{name:14} {caption.title}" for name, caption in captions(kind).items()]
     else:
         package = getattr(registry, kind).package
         lines = [f"{outline.name:14} {outline.summary}" for outline in outlines(kind, package)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,9 @@ from bench.core.files import write_atomically
 from bench.core.specs import parse_eps
 from bench.core.types import UserError
 from bench.papers import published
-from bench.report import canvas, captions, curves, detection_table, measures, render, run_table
+from bench.papers.captions import captions
+from bench.report import canvas, curves, detection_table, measures, render, run_table
+from bench.report.captions import stated
 from bench.store import detections
 from bench.store import runs as store
 from bench.store.runs import Run
@@ -42,9 +43,10 @@ def table(name: str, runs: Sequence[Run], out: Path) -> str:
     make, numbers = registry.tables[name], published.load()
     made = make(runs, numbers)
     written, stem = _eps_as_written(runs, numbers), name.replace("/", "-")
-    about = captions.caption(inspect.getdoc(make) or name, made, written)
-    render.write(out, stem, made, about, written, captions.stated(made))
-    return f"{render.console(made.drop(columns=captions.stated(made)), written)}\n\n{out / stem}.csv"
+    about = captions("tables")[name]
+    render.write(out, stem, made, about.title, written, notes=about.notes, headings=about.headings)
+    shown = made.drop(columns=stated(made))
+    return f"{render.console(shown, written, about.headings)}\n\n{out / stem}.csv"
 
 
 def figure(name: str, runs: Sequence[Run], out: Path) -> str:
@@ -53,8 +55,7 @@ def figure(name: str, runs: Sequence[Run], out: Path) -> str:
     for part, drawn in make(runs).items():
         paths.append(out / f"{name.replace('/', '-')}-{part}.png")
         canvas.save(drawn, paths[-1])
-    about = (inspect.getdoc(make) or "").partition("\n")[0]
-    return "\n".join(map(str, paths)) or f"{name}: the runs hold nothing to draw. {about}"
+    return "\n".join(map(str, paths)) or f"{name}: the runs hold nothing to draw. {captions('figures')[name].title}"
 
 
 def page(name: str, runs: Sequence[Run], out: Path) -> str:

@@ -10,7 +10,13 @@ from bench.core.types import UserError
 from bench.report import detection_measures, render
 from bench.store.detections import Detection
 
-_STATED = ("model", "data", "detector", "n", "clean_accuracy")
+_STATED = ("model", "data", "detector", "n")
+_READING = (
+    "Fit attack: what the detector was fitted on; joint: the adaptive attack on classifier and detector. NADV: right "
+    "clean and noisy images passed, COM: attacked images flagged or right, both at even odds; AUROC and TPR at 5% FPR: "
+    "right clean against broken images; reject: at the threshold that rejects 5% of right calibration images. Fit, "
+    "calibration and test images are disjoint. Percent, but for AUROC."
+)
 _BESIDE = ("nadv_accuracy", "com_accuracy", "robust_reject_accuracy")
 
 
@@ -31,14 +37,9 @@ def protocol(run: Detection, table: pd.DataFrame) -> str:
 
 
 def caption(run: Detection, table: pd.DataFrame) -> str:
-    """The protocol and how to read the table."""
+    """The protocol as a sentence."""
     stated = protocol(run, table)
-    return (
-        f"{stated[:1].upper()}{stated[1:]}. Fit attack: what the detector was fitted on; joint: the adaptive attack on "
-        "classifier and detector. NADV: right clean and noisy images passed, COM: attacked images flagged or right, "
-        "both at even odds; AUROC and TPR at 5% FPR: right clean against broken images; reject: at the threshold that "
-        "rejects 5% of right calibration images. Fit, calibration and test images are disjoint. Percent, but for AUROC."
-    )
+    return f"{stated[:1].upper()}{stated[1:]}."
 
 
 def write(run: Detection, directory: Path | None = None) -> str:
@@ -52,7 +53,7 @@ def write(run: Detection, directory: Path | None = None) -> str:
         raise UserError("a detection in memory has no directory: give one")
     table, threat = detection_measures.summary(run), run.record.threat
     written = {} if threat.eps is None else {float(threat.eps): str(threat.eps_written)}
+    render.write(place, "table", table, caption(run, table), written, _STATED, _READING)
     limits = [f"{name}_{end}" for name in _BESIDE for end in ("low", "high")]
-    render.write(place, "table", table, caption(run, table), written, [*_STATED, *limits])
-    shown = table.drop(columns=[*_STATED, *limits, "fpr_rate"])
+    shown = table.drop(columns=[*_STATED, "clean_accuracy", *limits, "fpr_rate"])
     return f"{protocol(run, table)}\n\n{render.console(shown, written)}"

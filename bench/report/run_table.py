@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.report import latex as latex_tables
 from bench.report import measures, render
 from bench.store.runs import Run
 
 _STATED = ("model", "data")
+_SAME = ("norm", "eps", "n")
+"""Columns that the caption says where all rows that have a value have the same."""
+_READING = (
+    "Accuracies and success rates in percent, limits of robust accuracy are Wilson's; sizes on [0, 1] images, over the "
+    "broken ones alone; worst: the minimum over all attacks of the norm, image by image."
+)
 _ORDERS = {
     "exact": " An image broken at a smaller ε counts as broken at every larger one.",
     "bisect": " ε was bisected image by image, which assumes that a larger ε never saves an image.",
@@ -39,22 +46,22 @@ def protocol(run: Run) -> str:
 
 
 def caption(run: Run) -> str:
-    """The protocol of a run, and how to read its table."""
+    """The protocol of a run as a sentence."""
+    stated = protocol(run)
+    return f"{stated[:1].upper()}{stated[1:]}."
+
+
+def notes(run: Run) -> str:
+    """How to read a run's table, and what in it is doubtful."""
     lost = measures.flagged(run)
     counted = "1 row" if lost == 1 else f"{lost} rows"
     warning = f" {counted} met NaN or infinity: no evidence of robustness." if lost else ""
     unfinished = "" if run.record.finished else " The run is not finished."
-    stated = protocol(run)
-    return (
-        f"{stated[:1].upper()}{stated[1:]}. Accuracies and success rates in percent, with Wilson 95% limits on robust "
-        "accuracy; sizes on [0, 1] images, over the broken ones alone; worst: the minimum over all attacks of the "
-        "norm, image by image."
-        f"{_ORDERS.get(run.record.eps_order or '', '')}{warning}{unfinished}"
-    )
+    return f"{_READING}{_ORDERS.get(run.record.eps_order or '', '')}{warning}{unfinished}"
 
 
 def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
-    """Write `table.csv` and `table.tex` into the run's directory, or another, and return the table.
+    """Write `table.csv`, `table.tex` and `table.md` into the run's directory, or another, and return the table.
 
     Raises:
         UserError: the disk is full or the place cannot be written.
@@ -62,26 +69,33 @@ def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
     place = directory or run.directory
     if place is None:
         raise ValueError("a run in memory has no directory: give one")
-    table = measures.summary(run)
-    render.write(place, "table", table, caption(run), measures.budgets(run.record), _STATED)
-    return table
+    return _write(run, place, "table", measures.summary(run))
 
 
 def write_curve(run: Run, directory: Path) -> pd.DataFrame:
-    """Write a sweep's `curve.csv` and `curve.tex`: accuracies at each eps, without sizes and costs.
+    """Write a sweep's `curve.csv`, `curve.tex` and `curve.md`: accuracies at each eps, without sizes and costs.
 
     Raises:
         UserError: the disk is full or the place cannot be written.
     """
-    table = measures.summary(run)[list(_CURVE)]
-    render.write(directory, "curve", table, caption(run), measures.budgets(run.record), _STATED)
-    return table
+    return _write(run, directory, "curve", measures.summary(run)[list(_CURVE)])
 
 
 def latex(run: Run) -> str:
     """The run's table as `table.tex` holds it."""
-    table = measures.summary(run).drop(columns=list(_STATED))
-    return render.latex(table, caption(run), measures.budgets(run.record))
+    table = measures.summary(run)
+    shown = table.drop(columns=_stated(table))
+    return latex_tables.floats(shown, caption(run), notes(run), measures.budgets(run.record))
+
+
+def _write(run: Run, place: Path, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    render.write(place, name, table, caption(run), measures.budgets(run.record), _stated(table), notes(run))
+    return table
+
+
+def _stated(table: pd.DataFrame) -> list[str]:
+    """The columns that the caption says: the model, the data, and settings that never change."""
+    return [*_STATED, *(name for name in _SAME if table[name].nunique() <= 1)]
 
 
 def console(run: Run) -> str:

@@ -134,11 +134,11 @@ def test_other_nets_and_data_stand_beside_the_printed_rows() -> None:
     assert (cifar["data"], cifar["clean_accuracy_published"]) == ("CIFAR-10", 0.6916)
 
 
-def test_captions_state_n_eps_steps_and_limits(tmp_path: Path) -> None:
+def test_latex_states_n_eps_steps_and_limits(tmp_path: Path) -> None:
     publish.table("adr/4", [ADR], tmp_path)
     text = (tmp_path / "adr-4.tex").read_text()
-    said = r"m\_adr PGD (MNIST, $\varepsilon$ = 0.3, n = 40, non targeted steps = 100, multiple targeted steps = 100)"
-    assert said in text and "non targeted 73.89–94.54" in text
+    said = r"$\varepsilon$ = 0.3. n = 40. non targeted steps = 100. multiple targeted steps = 100."
+    assert said in text and "m\\_adr & 97.50 & 99.48 & 87.5 (74--95) & 95.06" in text
 
 
 def surface(*examples: str) -> pd.DataFrame:

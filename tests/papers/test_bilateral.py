@@ -203,11 +203,11 @@ def test_table_4_gives_squares_and_norms_for_pixels_up_to_255(tmp_path: Path) ->
     assert svhn[["max_published", "mean_published"]].tolist() == [3.4, 0.022]
 
 
-def test_captions_state_n_eps_steps_and_limits(tmp_path: Path) -> None:
+def test_latex_states_n_eps_steps_and_limits(tmp_path: Path) -> None:
     publish.table("bat/5", [OURS], tmp_path)
     text = (tmp_path / "bat-5.tex").read_text()
-    said = r"bilateral\_mnist\_cnn (MNIST, $\varepsilon$ = 0.3, n = 40, steps = 20/100 of eps/4) fgsm"
-    assert said in text and "worst 12.32–37.50" in text and "\n\n" not in text
+    assert r"$\varepsilon$ = 0.3. n = 40. steps = 20/100 of eps/4." in text
+    assert "22.5 (12--38)" in text and "\n\n" not in text
 
 
 class TestPage:

@@ -14,8 +14,9 @@ import pytest
 from bench.core import files, registry
 from bench.core.types import Norm, UserError, Verdict
 from bench.papers import published, systems
+from bench.papers.captions import captions
 from bench.papers.mat import tables
-from bench.report import captions, measures, render, run_table
+from bench.report import latex, measures, render, run_table
 from bench.store import runs
 from bench.store.record import ModelRecord
 from tests.support.stored_runs import entry, record
@@ -71,16 +72,14 @@ MAT_RUNS = [
 
 def made() -> dict[str, str]:
     table_4 = tables.table_4(MAT_RUNS, published.load())
-    asked = measures.budgets(RUN.record)
+    asked, about = measures.budgets(RUN.record), captions("tables")["mat/4"]
     return {
         "table.csv": render.csv(measures.summary(RUN)),
         "table.tex": run_table.latex(RUN),
         "table.md": render.markdown(measures.summary(RUN), asked),
         "table.txt": run_table.console(RUN) + "\n",
         "mat-4.csv": render.csv(table_4),
-        "mat-4.tex": render.latex(
-            table_4.drop(columns=captions.stated(table_4)), captions.caption("MAT, table 4.", table_4, {EPS: "8/255"})
-        ),
+        "mat-4.tex": latex.floats(table_4, about.title, about.notes, {EPS: "8/255"}, about.headings),
     }
 
 
@@ -108,14 +107,7 @@ def test_a_sweep_s_curve(tmp_path: Path) -> None:
     table = run_table.write_curve(SWEEP, tmp_path)
     assert list(table["robust_accuracy"]) == [0.75, 0.625] * 2
     text = (tmp_path / "curve.tex").read_text()
-    assert "4/255 & 8 &" in text and r"$\varepsilon$ from 4/255 to 8/255" in text
-
-
-def test_latex_escapes_what_latex_reads() -> None:
-    assert render.latex_escaped("100% a_b & #$ {x} ~^\\") == (
-        r"100\% a\_b \& \#\$ \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}"
-    )
-    assert r"l2\_norm\%" in render.latex(pd.DataFrame({"model": ["l2_norm%"]}), "")
+    assert "4/255 & 87.50 &" in text and r"$\varepsilon$ from 4/255 to 8/255" in text
 
 
 def test_eps_is_shown_as_written() -> None:
@@ -127,15 +119,15 @@ def test_an_empty_table_has_its_headings() -> None:
     empty = measures.summary(stored({"model": "m", "data": "d"}))
     assert render.csv(empty).count("\n") == 1
     assert (
-        "attack" in render.console(empty) and "attack" in render.latex(empty, "") and "attack" in render.markdown(empty)
+        "attack" in render.console(empty) and "attack" in latex.floats(empty, "") and "attack" in render.markdown(empty)
     )
 
 
-def test_a_caption_says_what_is_doubtful() -> None:
+def test_notes_say_what_is_doubtful() -> None:
     flawed = stored(
         {"model": "m", "finished": False}, [Verdict(0, 0, 0, "pgd", "linf", EPS, -1, 0.0, False, False, 1, 1)]
     )
-    assert run_table.caption(flawed).endswith(
+    assert run_table.notes(flawed).endswith(
         "1 row met NaN or infinity: no evidence of robustness. The run is not finished."
     )
 
