@@ -11,10 +11,17 @@ from bench.report import measures, significance
 from bench.report.measures import Outcome
 from bench.report.model_runs import Judged
 
+Key = tuple[Any, ...]
+"""The data set of a row and what else tells it apart: what a measured row and a printed one have in common."""
 Cells = dict[str, Any]
+"""Some columns of a row."""
+Printed = dict[Key, Cells]
+"""The printed numbers of each row."""
+Measured = dict[Key, list[Cells]]
+"""The models of each row, with what was measured of them."""
 
 
-def share(line: Mapping[Any, Any]) -> float:
+def fraction(line: Mapping[Any, Any]) -> float:
     """A printed percentage as a fraction."""
     return round(float(line["value"]) / 100, 6)
 
@@ -23,8 +30,8 @@ def accuracy(name: str, outcome: Outcome | None) -> Cells:
     """Robust accuracy as the column `name`, with its Wilson limits in `name`_low and `name`_high."""
     if outcome is None:
         return {}
-    found = outcome.numbers()
-    return {name: found["robust_accuracy"], f"{name}_low": found["ci_low"], f"{name}_high": found["ci_high"]}
+    numbers = outcome.numbers()
+    return {name: numbers["robust_accuracy"], f"{name}_low": numbers["ci_low"], f"{name}_high": numbers["ci_high"]}
 
 
 def sizes(name: str, attack: Judged | None) -> Cells:
@@ -32,22 +39,22 @@ def sizes(name: str, attack: Judged | None) -> Cells:
     if attack is None:
         return {}
     images = attack.outcome.images
-    found, right = images["size"].dropna(), int(images["right"].sum())
-    low, high = significance.mean(found.tolist())
+    broken, right = images["size"].dropna(), int(images["right"].sum())
+    low, high = significance.mean(broken.tolist())
     return {
         f"{name}_n": attack.n,
         f"{name}_steps": steps([attack]),
-        f"{name}_mean_size": float(found.mean()),
+        f"{name}_mean_size": float(broken.mean()),
         f"{name}_mean_size_low": low,
         f"{name}_mean_size_high": high,
-        f"{name}_median_size": float(found.median()),
-        f"{name}_success_rate": len(found) / right if right else float("nan"),
+        f"{name}_median_size": float(broken.median()),
+        f"{name}_success_rate": len(broken) / right if right else float("nan"),
     }
 
 
 def steps(attacks: Sequence[Judged]) -> str:
     """The steps of attacks as `steps_of` writes them; different ones with a slash."""
-    return "/".join(sorted({steps_of(one.fields) for one in attacks} - {""}))
+    return "/".join(sorted({steps_of(attack.fields) for attack in attacks} - {""}))
 
 
 def steps_of(fields: Mapping[str, Any]) -> str:
@@ -58,9 +65,9 @@ def steps_of(fields: Mapping[str, Any]) -> str:
 
 def together(*outcomes: Outcome | None) -> list[Outcome | None]:
     """Outcomes cut down to the images that all of them have."""
-    there = [one for one in outcomes if one is not None]
-    common = set.intersection(*(set(one.images.index) for one in there)) if there else set()
-    return [one and _among(one, common) for one in outcomes]
+    images = [set(outcome.images.index) for outcome in outcomes if outcome is not None]
+    common = set.intersection(*images) if images else set()
+    return [outcome and _among(outcome, common) for outcome in outcomes]
 
 
 def _among(outcome: Outcome, indices: set[int]) -> Outcome:
@@ -68,23 +75,24 @@ def _among(outcome: Outcome, indices: set[int]) -> Outcome:
     return measures.worst([Outcome(outcome.attack, outcome.norm, outcome.eps, images, 0, 0, 0.0)])
 
 
-def beside(
-    columns: Sequence[str], known: Mapping[tuple[Any, ...], Cells], measured: Mapping[tuple[Any, ...], Sequence[Cells]]
-) -> pd.DataFrame:
+def beside(columns: Sequence[str], printed: Printed, measured: Measured) -> pd.DataFrame:
     """Rows by data set, in the order of the printed ones, each with every model measured for it.
 
     A key's parts fill the first columns.
     """
-    keys = list(dict.fromkeys([*known, *measured]))
+    keys = list(dict.fromkeys([*printed, *measured]))
     data = list(dict.fromkeys(key[0] for key in keys))
-    tails = list(dict.fromkeys(key[1:] for key in known))
+    tails = list(dict.fromkeys(key[1:] for key in printed))
 
-    def place(key: tuple[Any, ...]) -> tuple[int, int]:
-        alike = (rank for rank, tail in enumerate(tails) if tail[0] == key[1])
-        return data.index(key[0]), tails.index(key[1:]) if key[1:] in tails else next(alike, len(tails))
+    def place(key: Key) -> tuple[int, int]:
+        if key[1:] in tails:
+            return data.index(key[0]), tails.index(key[1:])
+        # Behind the first printed row of the same defense, whatever the other parts are.
+        alike = (rank for rank, tail in enumerate(tails) if tail[:1] == key[1:2])
+        return data.index(key[0]), next(alike, len(tails))
 
     rows = [
-        dict(zip(columns, key, strict=False)) | known.get(key, {}) | cells
+        dict(zip(columns, key, strict=False)) | printed.get(key, {}) | cells
         for key in sorted(keys, key=place)
         for cells in measured.get(key) or [{}]
     ]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from bench.papers.systems import System, system
+from bench.papers.systems import System
 from bench.report import significance
 from bench.report.measures import Outcome
 from bench.report.model_runs import Dossier, Judged, Threat, robust, worst
@@ -17,14 +16,17 @@ from bench.report.significance import Difference
 NOT_RUN = "not run"
 _NEAR = 0.01
 
+Side = tuple[str, tuple[str, ...]]
+"""A defense and its variant on any data set."""
+
 
 @dataclass(frozen=True)
-class Exhibit:
+class ModelUnderThreat:
     """A model under one threat: which row of the paper's tables it is, and what is stored about it."""
 
     dossier: Dossier
     threat: Threat
-    row: System
+    system: System
 
     @property
     def is_own(self) -> bool:
@@ -34,46 +36,34 @@ class Exhibit:
     @property
     def pgd(self) -> Outcome | None:
         """PGD's outcome."""
-        found = self.dossier.pgd(self.threat)
-        return found.outcome if found else None
-
-    @property
-    def own(self) -> Outcome | None:
-        """The outcome of the paper's adaptive attack: on MAT's loss, or on TRADES'."""
-        name = {"MAT": "mat", "TRADES": "kl"}.get(self.row.defense, "")
-        found = self.dossier.under(self.threat, lambda one: one.name == name)
-        return found[0].outcome if found else None
+        judged = self.dossier.pgd(self.threat)
+        return judged.outcome if judged else None
 
     @property
     def worst(self) -> Outcome | None:
         """The worst outcome, if more than PGD was run."""
         return _worst(self.dossier.under(self.threat))
 
-    def beside(self, other: Exhibit) -> Outcome | None:
+    def beside(self, other: ModelUnderThreat) -> Outcome | None:
         """The worst outcome over the attacks that another model met too and this one's own adaptive ones.
 
         So a model does not lose for having been attacked more.
         """
-        met = {_kind(one) for one in other.dossier.under(other.threat)}
-        return _worst(self.dossier.under(self.threat, lambda one: one.adaptive or _kind(one) in met))
+        met = {_kind(judged) for judged in other.dossier.under(other.threat)}
+        return _worst(self.dossier.under(self.threat, lambda judged: judged.adaptive or _kind(judged) in met))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """System `better` is more robust than system `other`; both are (defense, SO, BIBO)."""
+    """The defense `better` is more robust than the defense `other`, on one data set."""
 
     text: str
-    better: tuple[str, str, str]
-    other: tuple[str, str, str]
-
-
-def row(defense: str) -> tuple[str, str, str]:
-    """The system of a paper whose defenses have no SO or BIBO."""
-    return defense, "-", "-"
+    better: Side
+    other: Side
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """What became of a claim: what was published, what the same attack and the worst one say of ours, the verdict."""
 
     data: str
@@ -85,24 +75,30 @@ class Finding:
     models: str = ""
 
 
-def exhibits(found: Sequence[Dossier]) -> list[Exhibit]:
-    """Every model under every threat for which PGD was run."""
-    pairs = [(one, threat) for one in found for threat in one.threats]
-    return [Exhibit(one, threat, system(one)) for one, threat in pairs if one.pgd(threat) is not None]
+def side(defense: str, *variant: str) -> Side:
+    """One side of a claim."""
+    return defense, variant
 
 
-def compared(claim: Claim, data: str, shown: Sequence[Exhibit], published: Mapping[System, float]) -> Finding:
+def under_threats(dossier: Dossier, system: System) -> list[ModelUnderThreat]:
+    """A model under every threat for which PGD was run."""
+    return [ModelUnderThreat(dossier, threat, system) for threat in dossier.threats if dossier.pgd(threat) is not None]
+
+
+def compared(
+    claim: Claim, data: str, shown: Sequence[ModelUnderThreat], published: Mapping[System, float]
+) -> ClaimResult:
     """Judge a claim that one system is more robust than another: models of one architecture under one threat."""
-    printed = [published.get(System(data, *row)) for row in (claim.better, claim.other)]
+    printed = [published.get(System(data, *side)) for side in (claim.better, claim.other)]
     said = f"{100 * (printed[0] - printed[1]):+.2f}" if printed[0] is not None and printed[1] is not None else "–"
     pair = _pair(claim, data, shown)
     if pair is None:
-        return Finding(data, claim.text, said, NOT_RUN, NOT_RUN, NOT_RUN)
+        return ClaimResult(data, claim.text, said, NOT_RUN, NOT_RUN, NOT_RUN)
     plain = difference(pair[0].pgd, pair[1].pgd)
     full = difference(pair[0].beside(pair[1]), pair[1].beside(pair[0]))
-    counts = dict.fromkeys(str(one.n) for one in (plain, full) if one is not None)
+    counts = dict.fromkeys(str(gap.n) for gap in (plain, full) if gap is not None)
     models = f"`{pair[0].dossier.model}`, `{pair[1].dossier.model}`, n = {' and '.join(counts)}"
-    return Finding(data, claim.text, said, written(plain), written(full), comparison_verdict(plain, full), models)
+    return ClaimResult(data, claim.text, said, written(plain), written(full), comparison_verdict(plain, full), models)
 
 
 def comparison_verdict(plain: Difference | None, full: Difference | None) -> str:
@@ -121,11 +117,11 @@ def comparison_verdict(plain: Difference | None, full: Difference | None) -> str
     return "does not survive" if plain.is_gain else "not shown, by PGD either"
 
 
-def level(one: Exhibit, published: float, attack: str, same: Outcome | None) -> Finding:
+def level(model: ModelUnderThreat, published: float, attack: str, same: Outcome | None) -> ClaimResult:
     """Judge a printed accuracy under `attack`, by what the same attack left of ours."""
-    text = f"{one.dossier.model} under {attack}"
-    verdict = level_verdict(published, same, one.worst)
-    return Finding(one.row.data, text, f"{100 * published:.2f}", share(same), share(one.worst), verdict)
+    text = f"{model.dossier.model} under {attack}"
+    verdict = level_verdict(published, same, model.worst)
+    return ClaimResult(model.system.data, text, f"{100 * published:.2f}", percent(same), percent(model.worst), verdict)
 
 
 def level_verdict(published: float, same: Outcome | None, full: Outcome | None) -> str:
@@ -135,7 +131,7 @@ def level_verdict(published: float, same: Outcome | None, full: Outcome | None) 
     """
     if same is None:
         return NOT_RUN
-    reached = [one is not None and one.numbers()["ci_high"] >= published - _NEAR for one in (same, full)]
+    reached = [outcome is not None and outcome.numbers()["ci_high"] >= published - _NEAR for outcome in (same, full)]
     if not reached[0]:
         return f"not reproduced, {points(same.numbers()['robust_accuracy'] - published)}"
     if full is None:
@@ -158,73 +154,76 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f} points"
 
 
-def written(found: Difference | None) -> str:
+def written(gap: Difference | None) -> str:
     """A difference with its limits and p-value."""
-    if found is None or not found.n:
+    if gap is None or not gap.n:
         return NOT_RUN
-    p = "p < 0.0001" if found.p_value < 1e-4 else f"p = {found.p_value:.2g}"
-    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}, {p})"
+    p = "p < 0.0001" if gap.p_value < 1e-4 else f"p = {gap.p_value:.2g}"
+    return f"{100 * gap.value:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}, {p})"
 
 
-def share(outcome: Outcome | None) -> str:
+def percent(outcome: Outcome | None) -> str:
     """Robust accuracy in percent with its Wilson limits."""
     if outcome is None or not len(outcome.images):
         return NOT_RUN
-    found: dict[str, Any] = outcome.numbers()
-    middle, low, high = (f"{100 * found[key]:.1f}" for key in ("robust_accuracy", "ci_low", "ci_high"))
+    numbers = outcome.numbers()
+    middle, low, high = (f"{100 * numbers[key]:.1f}" for key in ("robust_accuracy", "ci_low", "ci_high"))
     return f"{middle} ({low}–{high})"
 
 
-def table(findings: Sequence[Finding], same: str) -> pd.DataFrame:
-    """Findings as a table for reading, those that were run first; `same` heads the column of the paper's attack."""
-    ordered = sorted(findings, key=lambda one: one.verdict == NOT_RUN)
+def table(results: Sequence[ClaimResult], same: str) -> pd.DataFrame:
+    """Results as a table for reading, those that were run first; `same` heads the column of the paper's attack."""
     rows = [
-        (one.data, one.claim, one.published, one.same, one.worst, f"**{one.verdict}**", one.models) for one in ordered
+        (result.data, result.claim, result.published, result.same, result.worst, f"**{result.verdict}**", result.models)
+        for result in sorted(results, key=lambda result: result.verdict == NOT_RUN)
     ]
-    found = pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict", "of"])
-    return found if found["of"].any() else found.drop(columns="of")
+    shown = pd.DataFrame(rows, columns=["data", "claim", "published", same, "worst", "verdict", "of"])
+    return shown if shown["of"].any() else shown.drop(columns="of")
 
 
-def in_short(findings: Sequence[Finding]) -> str:
+def in_short(results: Sequence[ClaimResult]) -> str:
     """The claims that were tried by their verdicts, a line a data set; empty if none was."""
+    tried = [result for result in results if result.verdict != NOT_RUN]
     lines = []
-    for data in dict.fromkeys(one.data for one in findings if one.verdict != NOT_RUN):
+    for data in dict.fromkeys(result.data for result in tried):
         by_verdict: dict[str, list[str]] = {}
-        for one in findings:
-            if one.data == data and one.verdict != NOT_RUN:
-                short = one.verdict if one.verdict.endswith("reversed") else one.verdict.partition(",")[0]
-                by_verdict.setdefault(short, []).append(one.claim)
+        for result in tried:
+            if result.data == data:
+                verdict = result.verdict
+                short = verdict if verdict.endswith("reversed") else verdict.partition(",")[0]
+                by_verdict.setdefault(short, []).append(result.claim)
         told = [f"**{verdict}:** {'; '.join(by_verdict[verdict])}." for verdict in sorted(by_verdict)]
         lines.append(f"- {data}: {' '.join(told)}\n")
     return "".join(lines)
 
 
-def _pair(claim: Claim, data: str, shown: Sequence[Exhibit]) -> tuple[Exhibit, Exhibit] | None:
+def _pair(
+    claim: Claim, data: str, shown: Sequence[ModelUnderThreat]
+) -> tuple[ModelUnderThreat, ModelUnderThreat] | None:
     """The two models of a claim: of one architecture, preferably under the same PGD, on the most images."""
-    here = [one for one in shown if one.row.data == data]
+    here = [model for model in shown if model.system.data == data]
     pairs = [
         (a, b)
         for a in here
         for b in here
-        if (a.row[1:], b.row[1:]) == (claim.better, claim.other) and a.threat == b.threat and _alike(a, b)
+        if (a.system[1:], b.system[1:]) == (claim.better, claim.other) and a.threat == b.threat and _alike(a, b)
     ]
     return max(pairs, key=_shared, default=None)
 
 
-def _alike(a: Exhibit, b: Exhibit) -> bool:
-    return all(
-        getattr(a.dossier.record, key) == getattr(b.dossier.record, key) for key in ("arch", "split", "data_sha256")
-    )
+def _alike(a: ModelUnderThreat, b: ModelUnderThreat) -> bool:
+    left, right = a.dossier.record, b.dossier.record
+    return (left.arch, left.split, left.data_sha256) == (right.arch, right.split, right.data_sha256)
 
 
-def _shared(pair: tuple[Exhibit, Exhibit]) -> tuple[bool, int]:
+def _shared(pair: tuple[ModelUnderThreat, ModelUnderThreat]) -> tuple[bool, int]:
     """Whether PGD was the same on both sides, and how many images the worst of each is over."""
-    plain = [one.pgd.attack for one in pair if one.pgd]
-    return len(set(plain)) == 1, sum(len(one.worst.images) for one in pair if one.worst)
+    plain = [model.pgd.attack for model in pair if model.pgd]
+    return len(set(plain)) == 1, sum(len(model.worst.images) for model in pair if model.worst)
 
 
 def _worst(attacks: Sequence[Judged]) -> Outcome | None:
-    return worst(attacks) if any(not one.is_pgd for one in attacks) else None
+    return worst(attacks) if any(not judged.is_pgd for judged in attacks) else None
 
 
 def _kind(attack: Judged) -> str:

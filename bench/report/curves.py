@@ -40,14 +40,14 @@ def draw(run: Run) -> Figure:
     were run, with Wilson 95 % limits; where there is one eps, they stand side by side around it.
     """
     outcomes = measures.outcomes(run)
-    norms = list(dict.fromkeys(one.norm for one in outcomes))
+    norms = list(dict.fromkeys(outcome.norm for outcome in outcomes))
     panels = max(1, len(norms))
     figure = canvas.sheet(_PANEL[0] * panels + _LEGEND, _PANEL[1])
-    attacks = list(dict.fromkeys(one.attack for one in outcomes if one.attack != measures.WORST))
+    attacks = _attacks(outcomes)
     styles = {attack: _style(place) for place, attack in enumerate(attacks)}
     axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     for ax, norm in zip(axes, norms, strict=False):
-        _panel(ax, run, [one for one in outcomes if one.norm == norm], styles)
+        _panel(ax, run, [outcome for outcome in outcomes if outcome.norm == norm], styles)
     axes[0].set_ylabel("robust accuracy (%)")
     entries = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     if entries:
@@ -66,6 +66,11 @@ def write(run: Run, path: Path) -> None:
     canvas.save(draw(run), path)
 
 
+def _attacks(outcomes: list[measures.Outcome]) -> list[str]:
+    """The attacks in their order, without their worst."""
+    return list(dict.fromkeys(outcome.attack for outcome in outcomes if outcome.attack != measures.WORST))
+
+
 def _style(place: int) -> dict[str, Any]:
     return {
         "color": canvas.LINES[place % len(canvas.LINES)],
@@ -78,10 +83,10 @@ def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
     norm = outcomes[0].norm
     asked = measures.budgets(run.record) if norm == run.record.norm else {}
     unit = 255.0 if asked and all(canvas.in_255ths(written) for written in asked.values()) else 1.0
-    bounds = [one.eps for one in outcomes if one.eps is not None]
+    bounds = [outcome.eps for outcome in outcomes if outcome.eps is not None]
     if len(set(bounds)) > 1:
         return _Axis(norm, max(bounds), unit)
-    sizes = pd.concat([one.images["size"] for one in outcomes]).dropna()
+    sizes = pd.concat([outcome.images["size"] for outcome in outcomes]).dropna()
     # A few images that hardly break would squeeze all the others against the left edge.
     reach = float(sizes.quantile(0.98)) if len(sizes) else 0.0
     return _Axis(norm, max(1.5 * max(bounds, default=0.0), 0.0 if bounds else 1.05 * reach) or 1.0, unit)
@@ -89,7 +94,7 @@ def _axis(run: Run, outcomes: list[measures.Outcome]) -> _Axis:
 
 def _panel(ax: Any, run: Run, outcomes: list[measures.Outcome], styles: dict[str, dict[str, Any]]) -> None:
     axis = _axis(run, outcomes)
-    attacks = list(dict.fromkeys(one.attack for one in outcomes if one.attack != measures.WORST))
+    attacks = _attacks(outcomes)
     tables = {
         attack: run.verdicts[(run.verdicts["attack"] == attack) & (run.verdicts["norm"] == axis.norm)]
         for attack in attacks
@@ -102,7 +107,7 @@ def _panel(ax: Any, run: Run, outcomes: list[measures.Outcome], styles: dict[str
             continue
         aside = _APART * (budgeted.index(attack) - (len(budgeted) - 1) / 2) if len(points) == 1 else 0.0
         _marks(ax, points, axis, aside, label=attack, linewidth=1.4, markersize=5, **styles[attack])
-    worst = [one for one in outcomes if one.attack == measures.WORST]
+    worst = [outcome for outcome in outcomes if outcome.attack == measures.WORST]
     if len(attacks) > 1:
         _worst(ax, worst, axis)
     clean = 100 * float(worst[0].images["right"].mean())
@@ -134,8 +139,8 @@ def _worst(ax: Any, worst: list[measures.Outcome], axis: _Axis) -> None:
     if worst[0].eps is None:
         _steps(ax, measures.steps(worst[0].images), axis, **style)
         return
-    eps = [one.eps * axis.unit for one in worst if one.eps is not None]
-    robust = [100 * one.numbers()["robust_accuracy"] for one in worst]
+    eps = [outcome.eps * axis.unit for outcome in worst if outcome.eps is not None]
+    robust = [100 * outcome.numbers()["robust_accuracy"] for outcome in worst]
     if len(eps) == 1:
         reach = 0.06 * axis.end * axis.unit
         eps, robust = [eps[0] - reach, eps[0] + reach], robust * 2

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from bench.papers import claims
+from bench.papers.mat import page
 from bench.papers.systems import System
-from bench.report import model_runs, significance
+from bench.report import significance
 from bench.report.measures import Outcome
 from bench.store import runs as store
 from tests.support.stored_runs import BIBO, EPS, SO_BIBO, TRADES, rows, run
@@ -54,10 +55,10 @@ class TestVerdicts:
         assert claims.level_verdict(0.9928, outcome(robust), outcome(worst)) == verdict
 
     def test_limits_of_a_paired_difference(self) -> None:
-        found = significance.paired(12, 3, 100)
-        assert found.value == pytest.approx(0.09) and found.p_value == pytest.approx(0.0351563, abs=1e-6)
+        gap = significance.paired(12, 3, 100)
+        assert gap.value == pytest.approx(0.09) and gap.p_value == pytest.approx(0.0351563, abs=1e-6)
         # Bonett and Price (2012): (13 - 4) / 102 ± 1.96 sqrt((13 + 4) / 102 - (9 / 102)^2) / sqrt(102).
-        assert (found.low, found.high) == pytest.approx((0.010881, 0.165590), abs=1e-5)
+        assert (gap.low, gap.high) == pytest.approx((0.010881, 0.165590), abs=1e-5)
         assert significance.paired(0, 0, 10).p_value == 1 and not significance.paired(0, 0, 10).is_gain
 
     def test_limits_of_a_mean(self) -> None:
@@ -65,24 +66,22 @@ class TestVerdicts:
         assert np.isnan(significance.mean([1.0])[0])
 
     def test_models_of_other_architectures_are_not_compared(self) -> None:
-        claim = claims.Claim("SO adds to BIBO", ("MAT", "O", "O"), ("MAT", "X", "O"))
+        claim = claims.Claim("SO adds to BIBO", claims.side("MAT", "O", "O"), claims.side("MAT", "X", "O"))
         numbers = {System("MNIST", *claim.better): 0.9928, System("MNIST", *claim.other): 0.993}
-        shown = claims.exhibits(model_runs.dossiers([SO_BIBO, BIBO]))
-        found = claims.compared(claim, "MNIST", shown, numbers)
-        assert (found.published, found.verdict) == ("-0.02", "does not survive")
+        result = claims.compared(claim, "MNIST", page.models([SO_BIBO, BIBO]), numbers)
+        assert (result.published, result.verdict) == ("-0.02", "does not survive")
         other = store.Run(BIBO.verdicts, replace(BIBO.record, arch="vgg"))
-        shown = claims.exhibits(model_runs.dossiers([SO_BIBO, other]))
-        assert claims.compared(claim, "MNIST", shown, numbers).verdict == claims.NOT_RUN
+        assert claims.compared(claim, "MNIST", page.models([SO_BIBO, other]), numbers).verdict == claims.NOT_RUN
 
     def test_models_that_met_the_same_pgd_are_compared_before_others(self) -> None:
-        claim = claims.Claim("MAT is more robust than TRADES", ("MAT", "O", "O"), ("TRADES", "-", "O"))
+        claim = page.CLAIMS[0]
         other = run("m_public", "trades", rows("pgd(steps=100)", 4), rows("kl", 6))
-        found = claims.compared(claim, "MNIST", claims.exhibits(model_runs.dossiers([SO_BIBO, other, TRADES])), {})
-        assert found.models == "`m_mat`, `m_trades`, n = 40"
+        result = claims.compared(claim, "MNIST", page.models([SO_BIBO, other, TRADES]), {})
+        assert result.models == "`m_mat`, `m_trades`, n = 40"
 
     def test_a_model_does_not_lose_for_having_been_attacked_more(self) -> None:
         more = run("m_bibo", "mat", rows("pgd(steps=1000)", 39), weights={"alpha": 0.0, "beta": 1.0})
-        ours, theirs = claims.exhibits(model_runs.dossiers([SO_BIBO, BIBO, more]))[::-1]
+        ours, theirs = page.models([SO_BIBO, BIBO, more])[::-1]
         if ours.dossier.model == "m_bibo":
             ours, theirs = theirs, ours
         assert theirs.worst is not None and int(theirs.worst.images["broken"].sum()) == 39
@@ -92,13 +91,13 @@ class TestVerdicts:
         assert right is not None and int(right.images["broken"].sum()) == 24
 
     def test_in_short_names_what_was_tried(self) -> None:
-        found = [
-            claims.Finding("MNIST", "A", "–", "", "", "survives in part, +1.0 points of +2.0 points"),
-            claims.Finding("MNIST", "B", "–", "", "", "does not survive, reversed"),
-            claims.Finding("MNIST", "C", "–", "", "", "does not survive"),
-            claims.Finding("CIFAR10", "A", "–", "", "", claims.NOT_RUN),
+        results = [
+            claims.ClaimResult("MNIST", "A", "–", "", "", "survives in part, +1.0 points of +2.0 points"),
+            claims.ClaimResult("MNIST", "B", "–", "", "", "does not survive, reversed"),
+            claims.ClaimResult("MNIST", "C", "–", "", "", "does not survive"),
+            claims.ClaimResult("CIFAR10", "A", "–", "", "", claims.NOT_RUN),
         ]
-        assert claims.in_short(found) == (
+        assert claims.in_short(results) == (
             "- MNIST: **does not survive:** C. **does not survive, reversed:** B. **survives in part:** A.\n"
         )
-        assert claims.in_short(found[-1:]) == ""
+        assert claims.in_short(results[-1:]) == ""

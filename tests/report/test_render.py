@@ -13,9 +13,9 @@ import pytest
 
 from bench.core import files, registry
 from bench.core.types import Norm, UserError, Verdict
-from bench.papers import published, systems
+from bench.papers import published
 from bench.papers.captions import captions
-from bench.papers.mat import tables
+from bench.papers.mat import systems, tables
 from bench.report import latex, measures, render, run_table
 from bench.store import runs
 from bench.store.record import ModelRecord

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -30,12 +30,12 @@ class _Shown:
 
     title: str
     record: Record
-    found: pd.DataFrame
+    points: pd.DataFrame
 
 
 @figures.register("adr/1")
 def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Loss surfaces around a fooled example (ADR, figure 1); needs `bench probe RUN --probes surface`.
+    """Loss surfaces around a fooled example, from the probe `surface`.
 
     A figure a data set, a row a model; cross-entropy and the predicted class, over the input and over the latent layer.
     """
@@ -44,7 +44,7 @@ def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("adr/2")
 def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Loss surfaces around an unfooled example (ADR, figure 2); needs `bench probe RUN --probes surface`.
+    """Loss surfaces around an unfooled example, from the probe `surface`.
 
     A figure a data set, a row a model; cross-entropy and the predicted class, over the input and over the latent layer.
     """
@@ -53,7 +53,7 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("adr/3")
 def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """The latent space by t-SNE (ADR, figure 3); needs `bench probe RUN --probes embedding`.
+    """The latent space by t-SNE, from the probe `embedding`.
 
     A figure a data set, a panel a model: dots are clean images coloured by class, black triangles negative adversarial
     examples (attacked in vain; `embedding(negative=300)`), hollow ones those that the attack broke.
@@ -63,7 +63,7 @@ def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("adr/4")
 def figure_4(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Entropy over the latent space by t-SNE (ADR, figure 4); needs `bench probe RUN --probes embedding`.
+    """Entropy over the latent space by t-SNE, from the probe `embedding`.
 
     A figure a data set, a panel a model; dots are clean images, triangles those attacked in vain, and upside down those
     that the attack broke.
@@ -75,12 +75,12 @@ def _probed(runs: Sequence[Run], probe: str) -> dict[str, list[_Shown]]:
     """The models of the defense `adr` that a probe has looked at, by data set, in the paper's order."""
     result: dict[str, list[tuple[int, _Shown]]] = {}
     for dossier in dossiers(runs):
-        row, found = kind(dossier), dossier.probe(probe)
-        if row is not None and found is not None and len(found):
+        row, probed = kind(dossier), dossier.probe(probe)
+        if row is not None and probed is not None and len(probed):
             rank = _ORDER.index(row.system) if row.system in _ORDER else len(_ORDER)
-            shown = _Shown(_title(dossier, row.system, row.cut), dossier.record, found)
+            shown = _Shown(_title(dossier, row.system, row.cut), dossier.record, probed)
             result.setdefault(dossier.record.data, []).append((rank, shown))
-    return {data: [one for _, one in sorted(parts, key=lambda part: part[0])] for data, parts in result.items()}
+    return {data: [part for _, part in sorted(parts, key=lambda part: part[0])] for data, parts in result.items()}
 
 
 def _title(dossier: Dossier, system: str, cut: str) -> str:
@@ -90,36 +90,35 @@ def _title(dossier: Dossier, system: str, cut: str) -> str:
 def _surfaces(runs: Sequence[Run], example: str) -> dict[str, Figure]:
     result = {}
     for data, shown in _probed(runs, "surface").items():
-        there = [_Shown(one.title, one.record, one.found[one.found["example"] == example]) for one in shown]
-        there = [one for one in there if len(one.found)]
-        if there:
-            result[data] = _surface(data, example, there)
+        around = [replace(model, points=model.points[model.points["example"] == example]) for model in shown]
+        if probed := [model for model in around if len(model.points)]:
+            result[data] = _surface(data, example, probed)
     return result
 
 
 def _surface(data: str, example: str, shown: Sequence[_Shown]) -> Figure:
     figure = canvas.sheet(13.6, 0.9 + 3.1 * len(shown))
-    top = {space: max(_of(one.found, space)["loss"].max() for one in shown) for space in _SPACES}
-    for row, one in enumerate(shown):
+    top = {space: max(_of(model.points, space)["loss"].max() for model in shown) for space in _SPACES}
+    for row, model in enumerate(shown):
         for place, space in enumerate(_SPACES):
-            points = _of(one.found, space)
+            points = _of(model.points, space)
             at = 4 * row + 2 * place + 1
             hill = figure.add_subplot(len(shown), 4, at, projection="3d")
             canvas.hill(hill, points, top[space], _DIRECTIONS)
-            hill.set_title(f"{one.title}, {_SPACES[space]}", fontsize=9)
+            hill.set_title(f"{model.title}, {_SPACES[space]}", fontsize=9)
             _map(figure.add_subplot(len(shown), 4, at + 1), points)
-    seen = [name for one in shown for name in (*one.found["prediction"], *one.found["label"])]
+    seen = [name for model in shown for name in (*model.points["prediction"], *model.points["label"])]
     figure.legend(
         handles=canvas.class_marks(seen, "s"), loc="outside right center", frameon=False, fontsize=9, title="predicted"
     )
-    eps = shown[0].record.eps_written or f"{float(shown[0].found['eps'].iloc[0]):.4g}"
+    eps = shown[0].record.eps_written or f"{float(shown[0].points['eps'].iloc[0]):.4g}"
     said = f"{data}: cross-entropy (nats) and prediction within ±{eps} of the last PGD iterate of an {example} image"
     figure.suptitle(said.replace("an fooled", "a fooled"), fontsize=10)
     return figure
 
 
-def _of(found: pd.DataFrame, space: str) -> pd.DataFrame:
-    return found[found["space"] == space]
+def _of(points: pd.DataFrame, space: str) -> pd.DataFrame:
+    return points[points["space"] == space]
 
 
 def _map(ax: Any, points: pd.DataFrame) -> None:
@@ -144,11 +143,12 @@ def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
     figure = canvas.sheet(4.6 * columns + 1.6, 4.5 * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     # One scale for all panels; entropy runs from certainty to the uniform distribution.
-    top = max(float(one.found["entropy"].max()) for one in shown) if by == "entropy" else 0.0
+    top = max(float(model.points["entropy"].max()) for model in shown) if by == "entropy" else 0.0
     drawn = None
-    for ax, one in zip(axes, shown, strict=False):
-        is_clean, is_right = one.found["attack"] == CLEAN, one.found["prediction"] == one.found["label"]
-        clean, negative, broken = (one.found[part] for part in (is_clean, ~is_clean & is_right, ~is_clean & ~is_right))
+    for ax, model in zip(axes, shown, strict=False):
+        points = model.points
+        is_clean, is_right = points["attack"] == CLEAN, points["prediction"] == points["label"]
+        clean, negative, broken = (points[part] for part in (is_clean, ~is_clean & is_right, ~is_clean & ~is_right))
         if by == "label":
             ax.scatter(clean["x"], clean["y"], c=canvas.colours(clean["label"]), s=9, linewidths=0)
             ax.scatter(negative["x"], negative["y"], c="black", marker="^", s=16, linewidths=0, zorder=3)
@@ -160,7 +160,7 @@ def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
             for marker, part in (("^", negative), ("v", broken)):
                 drawn = ax.scatter(part["x"], part["y"], c=part["entropy"], marker=marker, **edge, **scale)
         counts = ((len(clean), "clean"), (len(negative), "negative"), (len(broken), "broken"))
-        ax.set_title(f"{one.title}: {', '.join(f'{count} {name}' for count, name in counts if count)}", fontsize=10)
+        ax.set_title(f"{model.title}: {', '.join(f'{count} {name}' for count, name in counts if count)}", fontsize=10)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color("#cccccc")
     for ax in axes[len(shown) :]:
@@ -174,8 +174,8 @@ def _embeddings(data: str, shown: Sequence[_Shown], by: str) -> Figure:
 
 def _marks(shown: Sequence[_Shown], by: str) -> list[Any]:
     """The legend: classes where they are colours, clean and attacked."""
-    attacks = {str(name) for one in shown for name in one.found["attack"]} - {CLEAN}
-    marks = canvas.class_marks(name for one in shown for name in one.found["label"]) if by == "label" else []
+    attacks = {str(name) for model in shown for name in model.points["attack"]} - {CLEAN}
+    marks = canvas.class_marks(name for model in shown for name in model.points["label"]) if by == "label" else []
     marks.append(Line2D([], [], color="#555555", marker="o", linestyle="", markersize=4, label=CLEAN))
     named = ", ".join(sorted(attacks)) or "no attack"
     in_vain = Line2D([], [], color="black", marker="^", ls="", markersize=5, label=f"{named}, in vain")

@@ -38,11 +38,11 @@ def system(record: ModelRecord) -> str | None:
     ADV and TRADES have no component; ADR-ADV and ADR-TRADES have both compactnesses and smoothness, whether with
     confidence or not, as its table 1 sets by data set; others name what they have, as in ADR+LC/GB.
     """
-    found = weights(record)
-    if found is None:
+    trained = weights(record)
+    if trained is None:
         return None
-    trades = found.get("base") == "trades"
-    on = [name for key, name in _TERMS.items() if found.get(key, 0)]
+    trades = trained.get("base") == "trades"
+    on = [name for key, name in _TERMS.items() if trained.get(key, 0)]
     if not on:
         return "TRADES" if trades else "ADV"
     full = {"LC", "GB", "SMT"} <= set(on)
@@ -74,7 +74,7 @@ def kind(dossier: Dossier) -> Kind | None:
 def data(record: Record) -> str:
     """A run's data set as the tables name it; with the architecture where that is not the paper's CNN."""
     name = record.data
-    known = next((one for one in _DATA if one.lower().replace("-", "") == name.lower().replace("-", "")), None)
+    known = next((paper for paper in _DATA if paper.lower().replace("-", "") == name.lower().replace("-", "")), None)
     if known is None:
         return name
     return known if record.arch in _STANDARD else f"{known}, {record.arch}"
@@ -82,19 +82,18 @@ def data(record: Record) -> str:
 
 def is_multi_targeted(name: str) -> Callable[[Judged], bool]:
     """Whether an attack is the multiple-targeted form of PGD, BIM or MIM."""
-    return lambda one: one.name == ("multi_targeted" if name == "PGD" else f"{name.lower()}_multi_targeted")
+    return lambda judged: judged.name == ("multi_targeted" if name == "PGD" else f"{name.lower()}_multi_targeted")
 
 
 def is_non_targeted(name: str) -> Callable[[Judged], bool]:
     """Whether an attack is PGD, BIM or MIM away from the true class."""
-    return (lambda one: one.is_pgd) if name == "PGD" else lambda one: one.name == name.lower()
+    return (lambda judged: judged.is_pgd) if name == "PGD" else lambda judged: judged.name == name.lower()
 
 
 def chosen(dossier: Dossier, threat: Threat, wanted: Callable[[Judged], bool]) -> Judged | None:
-    """One attack of a kind: with the paper's 100 steps before others, then on the most images, then the longest."""
-    found = dossier.under(threat, wanted)
+    """The attack of a kind to show: first with the paper's 100 steps, then on the most images, then the longest."""
     return min(
-        found,
-        key=lambda one: (one.fields.get("steps") != STEPS, -one.n, -int(one.fields.get("steps") or 0)),
+        dossier.under(threat, wanted),
+        key=lambda judged: (judged.fields.get("steps") != STEPS, -judged.n, -int(judged.fields.get("steps") or 0)),
         default=None,
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from bench.core.registry import tables
-from bench.papers.beside import Cells, beside
+from bench.papers.beside import Cells, Measured, Printed, beside
 from bench.papers.bilateral.systems import is_shown, kind, limited, printed
 from bench.report import significance
 from bench.report.model_runs import dossiers
@@ -17,22 +16,16 @@ from bench.store.runs import Run
 
 @tables.register("bat/4")
 def table_4(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
-    """Gradient magnitude of cross-entropy at clean images, for pixels in [0, 255] (BAT supplement, table 4).
-
-    Measured beside published: the largest and the mean over images of the squared l2 norm, which the paper's caption
-    names, and of the norm itself: its remark that a factor of 127.5 in the pixels changes the numbers 127.5 times
-    fits the norm alone. True labels, evaluation mode, one image at a time. Limits are normal ones of the mean. A row
-    without a probe has only the published numbers.
-    """
-    known: dict[tuple[Any, ...], Cells] = {}
+    """Largest and mean gradient of cross-entropy at clean images by defense, from the probe `gradients`."""
+    known: Printed = {}
     for system, line in printed(published, "4"):
         column = f"{line['metric'].rpartition('_')[2]}_published"
         known.setdefault((system.data, system.name), {})[column] = float(line["value"])
-    measured: dict[tuple[Any, ...], list[Cells]] = {}
+    measured: Measured = {}
     for dossier in dossiers(runs):
-        row, found = kind(dossier), dossier.probe("gradients")
-        if found is not None and is_shown(row):
-            lengths = found["l2"].tolist()
+        row, probed = kind(dossier), dossier.probe("gradients")
+        if probed is not None and is_shown(row):
+            lengths = probed["l2"].tolist()
             low, high = significance.mean([value / 255 for value in lengths])
             cells: Cells = {"model": dossier.model, "n": len(lengths)} | _magnitude(lengths)
             cells |= {"mean_norm_low": low, "mean_norm_high": high}

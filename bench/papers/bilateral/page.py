@@ -8,95 +8,85 @@ import pandas as pd
 
 from bench.core.registry import pages
 from bench.papers import page_cells
-from bench.papers.beside import share as fraction
+from bench.papers.beside import fraction
 from bench.papers.bilateral.systems import BASELINES, is_shown, kind, named, pgd, printed
-from bench.papers.claims import NOT_RUN, Claim, Exhibit, compared, difference, in_short, level, points, row, share
+from bench.papers.claims import (
+    NOT_RUN,
+    Claim,
+    ModelUnderThreat,
+    compared,
+    difference,
+    level,
+    percent,
+    points,
+    side,
+    under_threats,
+)
 from bench.papers.claims import table as verdicts
+from bench.papers.page_templates import gains
+from bench.papers.page_templates import page as page_of
 from bench.papers.systems import System
 from bench.report.measures import Outcome
-from bench.report.model_runs import AUTOATTACK, ENOUGH, Dossier, dossiers, worst
+from bench.report.model_runs import AUTOATTACK, Dossier, dossiers, worst
 from bench.report.render import markdown
 from bench.store.runs import Run
 
 CLAIMS = (
-    Claim("R-MC-LA is more robust than adversarial training", row("R-MC-LA"), row("AT")),
-    Claim("R-MC-LA+, eps 4/255, is more robust than TRADES", row("R-MC-LA+ (eps 4/255)"), row("TRADES")),
-    Claim("R-MC-LA is more robust than TRADES", row("R-MC-LA"), row("TRADES")),
-    Claim("adversarial labels raise robustness", row("R-MC-LA"), row("R-MC")),
-    Claim("the main labels are better than the supplement's", row("R-MC-LA"), row("R-MC-LA (sup)")),
-    Claim("the longer schedule raises robustness", row("R-MC-LA+"), row("R-MC-LA")),
-    Claim("labels over nine classes raise robustness", row("R-MC-LA9"), row("R-MC-LA")),
-    Claim("the most confusing class is a better target than a random one", row("R-MC-LA"), row("R-RAND-LA")),
-    Claim("the nearest class is a better target than the most confusing one", row("R-MOSA-LA"), row("R-MC-LA")),
-    Claim("more training images raise robustness", row("R-MC-LA"), row("R-MC-LA (500 a class)")),
+    Claim("R-MC-LA is more robust than adversarial training", side("R-MC-LA"), side("AT")),
+    Claim("R-MC-LA+, eps 4/255, is more robust than TRADES", side("R-MC-LA+ (eps 4/255)"), side("TRADES")),
+    Claim("R-MC-LA is more robust than TRADES", side("R-MC-LA"), side("TRADES")),
+    Claim("adversarial labels raise robustness", side("R-MC-LA"), side("R-MC")),
+    Claim("the main labels are better than the supplement's", side("R-MC-LA"), side("R-MC-LA (sup)")),
+    Claim("the longer schedule raises robustness", side("R-MC-LA+"), side("R-MC-LA")),
+    Claim("labels over nine classes raise robustness", side("R-MC-LA9"), side("R-MC-LA")),
+    Claim("the most confusing class is a better target than a random one", side("R-MC-LA"), side("R-RAND-LA")),
+    Claim("the nearest class is a better target than the most confusing one", side("R-MOSA-LA"), side("R-MC-LA")),
+    Claim("more training images raise robustness", side("R-MC-LA"), side("R-MC-LA (500 a class)")),
 )
 CLEAN, REPORTED, AUTO = 0.928, 0.614, 0.2935
 """R-MC-LA+ (eps 4/255): clean and CE1000 as printed, and what AutoAttack leaves of the authors' weights at 8/255."""
-
-_INTRODUCTION = """\
-# Bilateral adversarial training on trial
-
-R-MC-LA takes one step toward the most confusing class and trains on an adversarial label. It reports 61.4 % under 1000
-steps of PGD where TRADES has 56.4 % (CIFAR-10, 8/255), at a tenth of the cost. Here are models trained by this
-project's recipes, under more attacks. Everything below is made from stored runs (`bench page bilateral`); what was not
-run says so. Accuracies are in percent, gains in percentage points, both with 95 % limits.
-"""
-_RULES = f"""\
-## How the verdicts are reached
-
-- *PGD* is projected gradient descent on cross-entropy; *CE100* and *CW100* are the paper's, 100 steps on
-  cross-entropy and on the logit margin. *bilateral* climbs the training loss, with the adversarial labels that the
-  model was trained on. *adaptive* is the per-image worst of all adaptive attacks: `bilateral`, `multi_margin` (the
-  margin of every wrong class in turn), `margin`, `normalised_ce`, `kl`, `latent`. *worst* is the per-image worst of
-  every attack in the norm, over the images that all of those on at least {ENOUGH} images, or on all, have met; a slow
-  attack on fewer only adds what it broke. In a gain it is over the attacks that both models met and each one's own
-  adaptive ones. An n beside a number says that it is over other images than the row's.
-- A gain is the difference of two models of one architecture under one threat on the same images; published, it is under
-  the longest PGD printed of both. Its p-value is McNemar's exact one, its limits Bonett and Price's. It counts if
-  p < 0.05. It *survives* if it counts under *worst*, *in part* if its limits there lie below PGD's; it *does not
-  survive* if it counts under PGD alone.
-- A printed accuracy is *reproduced* if the upper limit of ours under PGD (Wilson's) comes within a point of it, and
-  *survives* if that of *worst* does.
-- *zero gradients*: the share of clean images whose cross-entropy gradient is exactly zero in every pixel.
-"""
 
 
 @pages.register("bilateral")
 def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     """R-MC-LA's claims and models under plain, adaptive and black-box attacks, and the gap to AutoAttack."""
-    shown, numbers = _exhibits(runs), _numbers(published)
-    names = list(dict.fromkeys([*(row.data for row in numbers), *(one.row.data for one in shown)]))
-    gains = [compared(claim, where, shown, numbers) for where in names for claim in CLAIMS]
-    told = [one for one in gains if one.verdict != NOT_RUN or one.published != "–"]
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", in_short(told), markdown(verdicts(told, "PGD"))]
-    levels = [level(one, numbers[one.row], "PGD", one.pgd) for one in shown if one.row in numbers]
+    shown, numbers = _models(runs), _numbers(published)
+    names = list(dict.fromkeys([*(row.data for row in numbers), *(model.system.data for model in shown)]))
+    results = [compared(claim, name, shown, numbers) for name in names for claim in CLAIMS]
+    told = [result for result in results if result.verdict != NOT_RUN or result.published != "–"]
+    levels = [level(model, numbers[model.system], "PGD", model.pgd) for model in shown if model.system in numbers]
     none = f"No model of the paper's data: {NOT_RUN}.\n"
-    sections += ["### Printed accuracies\n", markdown(verdicts(levels, "ours")) if levels else none]
-    sections += ["### PGD beside AutoAttack\n", _GAP_TEXT, markdown(pd.DataFrame(_gaps(shown)))]
-    for where in names:
-        here = [_model(one) for one in shown if one.row.data == where]
-        rows = markdown(pd.DataFrame(here)) if here else f"{NOT_RUN.capitalize()}.\n"
-        sections += [f"## Models on {where}\n", rows]
-    return "\n".join([*sections, _RULES, "## What was run\n", page_cells.attacks(shown)])
+    return page_of(
+        "bilateral",
+        gains=[gains(told, "PGD")],
+        printed=markdown(verdicts(levels, "ours")) if levels else none,
+        gaps=markdown(pd.DataFrame(_gaps(shown))),
+        models=page_cells.models(names, shown, _model),
+        attacks=page_cells.attacks(shown),
+    )
 
 
-def _exhibits(runs: Sequence[Run]) -> list[Exhibit]:
+def _models(runs: Sequence[Run]) -> list[ModelUnderThreat]:
     """The paper's models; natural, AT and TRADES of the same data and net under the threats these met; with PGD."""
-    found = [(one, kind(one)) for one in dossiers(runs)]
-    papers = [one for one, what in found if is_shown(what) and what.defense not in BASELINES]
-    ours = {(_family(one), threat) for one in papers for threat in one.threats}
+    known = [(dossier, kind(dossier)) for dossier in dossiers(runs)]
+    papers = [dossier for dossier, what in known if is_shown(what) and what.defense not in BASELINES]
+    ours = {(_family(dossier), threat) for dossier in papers for threat in dossier.threats}
     shown = [
-        Exhibit(one, threat, System(what.data, *row(what.name)))
-        for one, what in found
+        model
+        for dossier, what in known
         if is_shown(what)
-        for threat in one.threats
-        if (_family(one), threat) in ours and one.pgd(threat) is not None
+        for model in under_threats(dossier, System(what.data, what.name))
+        if (_family(dossier), model.threat) in ours
     ]
-    return sorted(shown, key=lambda one: (one.row.data, _rank(one.row.defense), one.row.defense, one.dossier.model))
+    return sorted(shown, key=_place)
 
 
-def _family(one: Dossier) -> tuple[object, object]:
-    return one.record.data_sha256, one.record.arch
+def _place(model: ModelUnderThreat) -> tuple[object, ...]:
+    return model.system.data, _rank(model.system.defense), model.system.defense, model.dossier.model
+
+
+def _family(dossier: Dossier) -> tuple[object, object]:
+    return dossier.record.data_sha256, dossier.record.arch
 
 
 def _rank(name: str) -> int:
@@ -105,22 +95,15 @@ def _rank(name: str) -> int:
 
 def _numbers(published: pd.DataFrame) -> dict[System, float]:
     """Every printed accuracy under the longest PGD of a table, as the page names the system."""
-    found: dict[System, float] = {}
+    numbers: dict[System, float] = {}
     for table, attack in (("1", "CE1000"), ("5", "CE100"), ("2", "CE100"), ("3", "CE100")):
         for system, line in printed(published, table):
             if line["attack"] == attack:
-                found.setdefault(System(system.data, *row(system.name)), fraction(line))
-    return found
+                numbers.setdefault(System(system.data, system.name), fraction(line))
+    return numbers
 
 
-_GAP_TEXT = """\
-The authors' own model says what to look for: printed with 61.4 %, it keeps 29.35 % under AutoAttack (README of
-fra31/auto-attack), where TRADES keeps 53.08 of 56.4 %. An honest reproduction shows such a gap; adversarial training
-beside it should show less. *gap*: what PGD leaves and the stronger attack does not, on the images of both.
-"""
-
-
-def _gaps(shown: Sequence[Exhibit]) -> list[dict[str, str]]:
+def _gaps(shown: Sequence[ModelUnderThreat]) -> list[dict[str, str]]:
     """A row a model: accuracy under PGD, under AutoAttack and under the worst attack, and what lies between."""
     first = {
         "model": "authors' R-MC-LA+, eps 4/255",
@@ -132,48 +115,46 @@ def _gaps(shown: Sequence[Exhibit]) -> list[dict[str, str]]:
         "worst": "–",
         "gap to worst": "–",
     }
-    return [first, *(_gap(one) for one in shown)]
+    return [first, *map(_gap, shown)]
 
 
-def _gap(one: Exhibit) -> dict[str, str]:
-    auto = worst(one.dossier.under(one.threat, lambda judged: judged.name in AUTOATTACK))
-    clean = one.pgd.images["right"].mean() if one.pgd is not None else float("nan")
+def _gap(model: ModelUnderThreat) -> dict[str, str]:
+    auto = worst(model.dossier.under(model.threat, lambda judged: judged.name in AUTOATTACK))
     return {
-        "model": f"`{one.dossier.model}`",
-        "data": one.row.data,
-        "clean": f"{100 * float(clean):.1f}",
-        "PGD": share(one.pgd),
-        "AutoAttack": share(auto),
-        "gap to AutoAttack": _between(one.pgd, auto),
-        "worst": share(one.worst),
-        "gap to worst": _between(one.pgd, one.worst),
+        "model": f"`{model.dossier.model}`",
+        "data": model.system.data,
+        "clean": page_cells.clean(model.pgd),
+        "PGD": percent(model.pgd),
+        "AutoAttack": percent(auto),
+        "gap to AutoAttack": _between(model.pgd, auto),
+        "worst": percent(model.worst),
+        "gap to worst": _between(model.pgd, model.worst),
     }
 
 
 def _between(plain: Outcome | None, full: Outcome | None) -> str:
     """Accuracy under one attack minus that under PGD, with limits, on the images of both."""
-    found = difference(full, plain)
-    if found is None or not found.n:
+    gap = difference(full, plain)
+    if gap is None or not gap.n:
         return NOT_RUN
-    return f"{points(found.value)} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    return f"{points(gap.value)} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
 
 
-def _model(one: Exhibit) -> dict[str, str]:
+def _model(model: ModelUnderThreat) -> dict[str, str]:
     """A row of a data set's table."""
-    dossier, where = one.dossier, one.threat
+    dossier, where = model.dossier, model.threat
     ways = {"CE100": pgd(dossier, where, 100), "CW100": named(dossier, where, "margin", steps=100)}
     ways |= {name: named(dossier, where, name) for name in ("fgsm", "bilateral", "multi_margin")}
-    outcomes: dict[str, Outcome | None] = {"PGD": one.pgd}
-    outcomes |= {name: found.outcome if found else None for name, found in ways.items()}
-    outcomes |= {"adaptive": dossier.adaptive(where), **page_cells.independent(one), "worst": one.worst}
-    n = len(one.pgd.images) if one.pgd is not None else 0
-    clean = one.pgd.images["right"].mean() if one.pgd is not None else float("nan")
+    outcomes: dict[str, Outcome | None] = {"PGD": model.pgd}
+    outcomes |= {name: judged.outcome if judged else None for name, judged in ways.items()}
+    outcomes |= {"adaptive": dossier.adaptive(where), **page_cells.independent(model), "worst": model.worst}
+    n = len(model.pgd.images) if model.pgd is not None else 0
     return {
         "model": f"`{dossier.model}`",
-        "defense": one.row.defense,
-        "threat": page_cells.threat(one),
+        "defense": model.system.defense,
+        "threat": page_cells.threat(model),
         "n": str(n),
-        "clean": f"{100 * float(clean):.1f}",
+        "clean": page_cells.clean(model.pgd),
         **{name: page_cells.cell(outcome, n) for name, outcome in outcomes.items()},
         "zero gradients": page_cells.zero_gradients(dossier),
     }

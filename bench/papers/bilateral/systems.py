@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.papers import published as numbers
-from bench.papers.systems import parts
+from bench.papers.systems import defense, words
 from bench.report.model_runs import Dossier, Judged, Threat
 from bench.store.record import ModelRecord, Record
 
@@ -68,26 +68,26 @@ def variant(record: ModelRecord) -> str | None:
     R: random start; MC, RAND, MOSA: the target; LA: adversarial labels, 9 of how many classes. The stanza says all of
     it (`trained_with.bilateral`) but the longer schedule, which is a `plus` in the model's name.
     """
-    found = record.trained_with.get("bilateral")
-    if found is None:
+    trained = record.trained_with.get("bilateral")
+    if trained is None:
         return None
-    top = found.get("top", 0)
-    label = "" if found.get("labels") == "one_hot" else f"-LA{top or ''}"
-    start = "R-" if found.get("random_start", True) else ""
-    target = _TARGETS.get(found.get("target", ""), "MC")
-    return f"{start}{target}{label}{'+' * ('plus' in _words(record))}"
+    top = trained.get("top", 0)
+    label = "" if trained.get("labels") == "one_hot" else f"-LA{top or ''}"
+    start = "R-" if trained.get("random_start", True) else ""
+    target = _TARGETS.get(trained.get("target", ""), "MC")
+    return f"{start}{target}{label}{'+' * ('plus' in words(record.model))}"
 
 
 def kind(dossier: Dossier) -> Kind:
-    """What a model is; defenses of other papers have the names that MAT's tables give them, and no labels."""
+    """What a model is; defenses of other papers have no labels."""
     record = dossier.record
     where, named = data(record), variant(record)
-    counted = next((word[:-2] for word in _words(record) if re.fullmatch(r"\d+pc", word)), _WHOLE.get(where, ALL))
+    counted = next((word[:-2] for word in words(record.model) if re.fullmatch(r"\d+pc", word)), _WHOLE.get(where, ALL))
     if named is None:
-        return Kind(where, parts(record)[0], "-", counted)
-    found = record.trained_with["bilateral"]
-    labels = str(found.get("labels", "main"))
-    return Kind(where, named, "-" if labels == "one_hot" else labels, counted, str(found.get("eps", "")))
+        return Kind(where, defense(record), "-", counted)
+    trained = record.trained_with["bilateral"]
+    labels = str(trained.get("labels", "main"))
+    return Kind(where, named, "-" if labels == "one_hot" else labels, counted, str(trained.get("eps", "")))
 
 
 def is_shown(row: Kind) -> bool:
@@ -99,24 +99,29 @@ def printed(published: pd.DataFrame, table: str) -> Iterator[tuple[Kind, Mapping
     """The numbers of one of the tables, each with the system that it belongs to."""
     for line in numbers.results(published, PAPER, table).to_dict("records"):
         where, text = str(line["dataset"]), str(line["variant"])
-        defense = _SYSTEMS.get(line["defense"], str(line["defense"]))
-        labels = "-" if defense in BASELINES else "sup" if "solution sup" in text else "main"
+        system = _SYSTEMS.get(line["defense"], str(line["defense"]))
+        labels = "-" if system in BASELINES else "sup" if "solution sup" in text else "main"
         counted = re.search(r"images_per_class=(\d+)", text)
         images = counted.group(1) if counted else _WHOLE.get(where, ALL)
-        yield Kind(where, defense, labels, images, _SMALLER if "eps_x=4" in text else ""), line
+        yield Kind(where, system, labels, images, _SMALLER if "eps_x=4" in text else ""), line
 
 
 def pgd(dossier: Dossier, threat: Threat, count: int) -> Judged | None:
     """CE`count`: PGD from a random start, once, with the step nearest to the paper's quarter of eps; on most images."""
-    found = dossier.under(threat, lambda one: one.is_pgd and one.fields.get("steps") == count)
-    usual = [one for one in found if one.fields.get("random_start", True) and one.fields.get("restarts", 1) == 1]
-    return min(usual, key=lambda one: (abs(_step(one, threat) - _PAPER_STEP), -one.n), default=None)
+
+    def is_usual(judged: Judged) -> bool:
+        fields = judged.fields
+        once = fields.get("random_start", True) and fields.get("restarts", 1) == 1
+        return bool(judged.is_pgd and fields.get("steps") == count and once)
+
+    usual = dossier.under(threat, is_usual)
+    return min(usual, key=lambda judged: (abs(_step(judged, threat) - _PAPER_STEP), -judged.n), default=None)
 
 
 def named(dossier: Dossier, threat: Threat, name: str, **wanted: Any) -> Judged | None:
     """An attack by its registered name and some of its fields, on the most images."""
-    found = dossier.under(threat, lambda one: one.name == name and wanted.items() <= one.fields.items())
-    return next(iter(found), None)
+    met = dossier.under(threat, lambda judged: judged.name == name and wanted.items() <= judged.fields.items())
+    return next(iter(met), None)
 
 
 def columns(dossier: Dossier, threat: Threat) -> dict[str, Judged | None]:
@@ -135,8 +140,9 @@ def columns(dossier: Dossier, threat: Threat) -> dict[str, Judged | None]:
 
 def moves(attacks: Sequence[Judged], threat: Threat) -> str:
     """How many steps attacks made and how long, as in "20/100 of eps/4"."""
-    lengths = sorted({f"eps/{1 / _step(one, threat):.3g}" for one in attacks if one.fields.get("steps")})
-    counts = sorted({int(one.fields["steps"]) for one in attacks if one.fields.get("steps")})
+    stepped = [judged for judged in attacks if judged.fields.get("steps")]
+    lengths = sorted({f"eps/{1 / _step(judged, threat):.3g}" for judged in stepped})
+    counts = sorted({int(judged.fields["steps"]) for judged in stepped})
     return f"{'/'.join(map(str, counts))} of {' or '.join(lengths)}" if counts else ""
 
 
@@ -145,12 +151,8 @@ def limited(name: str) -> tuple[str, ...]:
     return name, f"{name}_low", f"{name}_high", f"{name}_published"
 
 
-def _step(one: Judged, threat: Threat) -> float:
-    """An attack's step over eps; one without a size of its own takes its default in linf."""
-    size = one.fields.get("step_size")
-    default = 1 / 5 if one.name in ("mim", "bim") else 2.5 / one.fields["steps"]
+def _step(judged: Judged, threat: Threat) -> float:
+    """An attack's step over eps; without a size of its own, its default in linf."""
+    size = judged.fields.get("step_size")
+    default = 1 / 5 if judged.name in ("mim", "bim") else 2.5 / judged.fields["steps"]
     return default if size is None or not threat[1] else float(size) / threat[1]
-
-
-def _words(record: ModelRecord) -> list[str]:
-    return re.split(r"[^a-z0-9]+", record.model.lower())

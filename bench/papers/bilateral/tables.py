@@ -8,13 +8,10 @@ from typing import Any
 import pandas as pd
 
 from bench.core.registry import tables
-from bench.papers.beside import Cells, accuracy, beside, share, sizes, together
+from bench.papers.beside import Cells, Key, Measured, Printed, accuracy, beside, fraction, sizes, together
 from bench.papers.bilateral.systems import BASELINES, Kind, columns, is_shown, kind, limited, moves, named, pgd, printed
 from bench.report.model_runs import Dossier, Judged, Threat, dossiers
 from bench.store.runs import Run
-
-Keyed = dict[tuple[Any, ...], Cells]
-Found = dict[tuple[Any, ...], list[Cells]]
 
 _NAMES = {"none": "clean", "FGSM": "fgsm", "CE20": "ce20", "CE100": "ce100", "CE1000": "ce1000", "CW100": "cw100"}
 _OTHERS = {"MI-FGSM": "mim", "DeepFool-l2": "deepfool"}
@@ -39,14 +36,15 @@ def _each(runs: Sequence[Run]) -> Iterator[tuple[Kind, Dossier, Threat]]:
 
 def _cells(dossier: Dossier, threat: Threat, attacks: Mapping[str, Judged | None]) -> Cells:
     """What was measured of some attacks, and of the worst of all, on the images that all of them met."""
-    there = [one for one in attacks.values() if one is not None]
-    outcomes = {name: one.outcome if one else None for name, one in attacks.items()} | {"worst": dossier.worst(threat)}
+    met = [judged for judged in attacks.values() if judged is not None]
+    outcomes = {name: judged.outcome if judged else None for name, judged in attacks.items()}
+    outcomes["worst"] = dossier.worst(threat)
     cut = dict(zip(outcomes, together(*outcomes.values()), strict=True))
-    first = next((cut[name] for name, one in attacks.items() if one), None)
+    first = next((cut[name] for name, judged in attacks.items() if judged), None)
     if first is None:
         return {}
     right = float(first.images["right"].mean())
-    cells: Cells = {"model": dossier.model, "eps": threat[1], "n": len(first.images), "steps": moves(there, threat)}
+    cells: Cells = {"model": dossier.model, "eps": threat[1], "n": len(first.images), "steps": moves(met, threat)}
     cells |= {"clean_accuracy": right}
     for name, outcome in cut.items():
         cells |= accuracy(f"{name}_accuracy", outcome)
@@ -55,22 +53,14 @@ def _cells(dossier: Dossier, threat: Threat, attacks: Mapping[str, Judged | None
 
 @tables.register("bat/1")
 def table_1(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy under further white-box attacks (BAT supplement, table 1).
-
-    Measured beside published. CE1000: PGD, 1000 steps; mim: MI-FGSM. C&W (constant 100; rate 0.1 with 100 steps, rate
-    0.01 with 1000) and DeepFool minimise l2: they count where the largest pixel change is within ε, the rule of the
-    TRADES challenge, for the paper prints accuracies and no rule; its one C&W number of TRADES has no setting either.
-    Worst: over all attacks, on the n images. Sizes are of C&W (the first setting) and DeepFool unbounded, in l2: mean
-    and median over the images that they broke, and the share of right images that those are. The paper averages three
-    runs and trained its R-MC-LA+ with eps 4/255. A row without a run has only the published numbers.
-    """
-    known: Keyed = {}
+    """Accuracy under further white-box attacks by defense, and sizes that C&W and DeepFool need."""
+    known: Printed = {}
     for system, line in printed(published, "1"):
         column = (_NAMES | _OTHERS).get(line["attack"])
         if column is None:
             column = f"cw_{line['params'].get('max_iter', 100)}_steps"
-        known.setdefault((system.data, system.name), {})[f"{column}_accuracy_published"] = share(line)
-    measured: Found = {}
+        known.setdefault((system.data, system.name), {})[f"{column}_accuracy_published"] = fraction(line)
+    measured: Measured = {}
     for row, dossier, threat in _each(runs):
         plain = {"fgsm": named(dossier, threat, "fgsm"), "ce1000": pgd(dossier, threat, 1000)}
         plain["mim"] = named(dossier, threat, "mim")
@@ -79,8 +69,9 @@ def table_1(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
         cells = _cells(dossier, threat, plain)
         if not cells or not is_shown(row):
             continue
-        for name, one in slow.items():
-            cells |= accuracy(f"{name}_accuracy", one.outcome if one else None) | ({f"{name}_n": one.n} if one else {})
+        for name, judged in slow.items():
+            cells |= accuracy(f"{name}_accuracy", judged.outcome if judged else None)
+            cells |= {f"{name}_n": judged.n} if judged else {}
         for name, fields in _UNBOUNDED.items():
             cells |= sizes(f"{name}_l2", dossier.minimal(name, "l2", **fields))
         measured.setdefault((row.data, row.name), []).append(cells)
@@ -96,16 +87,11 @@ def table_1(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
 
 @tables.register("bat/2")
 def table_2(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of R-MC-LA by the number of training images a class (BAT supplement, table 2).
-
-    Measured beside published, on the same n images. CE20 and CE100: PGD; CW100: PGD on the logit margin; worst: over
-    all attacks that were run. The paper's eps is 8/255, its step 2/255. A row without a run has only the published
-    numbers.
-    """
-    known: Keyed = {}
+    """Accuracy of R-MC-LA by the number of training images a class."""
+    known: Printed = {}
     for system, line in printed(published, "2"):
         _note(known, (system.data, system.defense, system.images), line)
-    measured: Found = {}
+    measured: Measured = {}
     for row, dossier, threat in _each(runs):
         if row.defense in ("R-MC-LA", "R-MC-LA+") and row.labels == "main" and row.is_usual:
             _add(measured, (row.data, row.defense, row.images), dossier, threat)
@@ -114,17 +100,12 @@ def table_2(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
 
 @tables.register("bat/3")
 def table_3(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of R-MC-LA, its longer schedule (+), its labels over nine classes (9), and AT (BAT supplement, table 3).
-
-    Measured beside published, on the same n images; the paper's are on CIFAR-100 with eps 8/255 and step 2/255. CE20
-    and CE100: PGD; CW100: PGD on the logit margin; worst: over all attacks that were run. A row without a run has only
-    the published numbers.
-    """
-    known: Keyed = {}
+    """Accuracy of R-MC-LA, its longer schedule, its labels over nine classes, and adversarial training."""
+    known: Printed = {}
     for system, line in printed(published, "3"):
         _note(known, (system.data, system.name), line)
     names = {key[1] for key in known}
-    measured: Found = {}
+    measured: Measured = {}
     for row, dossier, threat in _each(runs):
         if row.name in names:
             _add(measured, (row.data, row.name), dossier, threat)
@@ -133,26 +114,21 @@ def table_3(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
 
 @tables.register("bat/5")
 def table_5(runs: Sequence[Run], published: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by how labels are made: the main paper's solution and the supplement's (BAT supplement, table 5).
-
-    Measured beside published, on the same n images, with eps 8/255, step 2/255 and beta 9 in the paper. CE20 and CE100:
-    PGD; CW100: PGD on the logit margin; worst: over all attacks that were run. R-MC is without adversarial labels;
-    R-RAND and R-MOSA have other target classes (authors' code). A row without a run has only the published numbers.
-    """
-    known: Keyed = {}
+    """Accuracy by how labels are made: by the main paper's solution or the supplement's."""
+    known: Printed = {}
     for system, line in printed(published, "5"):
         _note(known, (system.data, system.defense, system.labels), line)
-    measured: Found = {}
+    measured: Measured = {}
     for row, dossier, threat in _each(runs):
         if row.defense not in BASELINES and is_shown(row) and row.is_whole and row.is_usual:
             _add(measured, (row.data, row.defense, row.labels), dossier, threat)
     return beside(("data", "defense", "labels", *_four()), known, measured)
 
 
-def _note(known: Keyed, key: tuple[str, ...], line: Mapping[Any, Any]) -> None:
-    known.setdefault(key, {})[f"{_NAMES[line['attack']]}_accuracy_published"] = share(line)
+def _note(known: Printed, key: Key, line: Mapping[Any, Any]) -> None:
+    known.setdefault(key, {})[f"{_NAMES[line['attack']]}_accuracy_published"] = fraction(line)
 
 
-def _add(measured: Found, key: tuple[str, ...], dossier: Dossier, threat: Threat) -> None:
+def _add(measured: Measured, key: Key, dossier: Dossier, threat: Threat) -> None:
     if cells := _cells(dossier, threat, columns(dossier, threat)):
         measured.setdefault(key, []).append(cells)

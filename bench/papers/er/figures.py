@@ -20,7 +20,7 @@ Label = Callable[[Record], "str | None"]
 
 @figures.register("er/1")
 def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Accuracy over eps by embedding dimension (ER-Classifier, figure 1); needs `bench sweep-eps` of each.
+    """Accuracy over eps by embedding dimension, from a sweep of each.
 
     A figure a data set and norm. PGD; models without min-max training and with a Gaussian prior, as the paper's.
     """
@@ -34,7 +34,7 @@ def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("er/2")
 def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Accuracy over eps by the eps of adversarial training (ER-Classifier, figure 2); needs `bench sweep-eps` of each.
+    """Accuracy over eps by the eps of adversarial training, from a sweep of each.
 
     A figure a data set and norm. PGD; Madry's training of the ER-Classifier's net.
     """
@@ -48,7 +48,7 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("er/3")
 def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Accuracy over eps by prior (ER-Classifier, figure 3); needs `bench sweep-eps` of each.
+    """Accuracy over eps by prior, from a sweep of each.
 
     A figure a data set and norm. PGD; models without min-max training and of the net's own embedding dimension.
     """
@@ -62,7 +62,7 @@ def figure_3(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("er/4")
 def figure_4(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Loss surfaces (ER-Classifier, figure 4); needs `bench probe RUN --probes rademacher_surface`.
+    """Loss surfaces, from the probe `rademacher_surface`.
 
     A figure a data set, a panel a model: cross-entropy along the gradient's sign and random signs, one height for all.
     """
@@ -71,7 +71,7 @@ def figure_4(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 @figures.register("er/5")
 def figure_5(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Embeddings in two dimensions (ER-Classifier, figures 5 and 6); needs `bench probe RUN --probes plane`.
+    """Embeddings in two dimensions, figures 5 and 6 of the paper, from the probe `plane`.
 
     A figure a data set, a panel a model: codes as they are if there are two, otherwise two principal components.
     """
@@ -80,17 +80,17 @@ def figure_5(runs: Sequence[Run]) -> Mapping[str, Figure]:
 
 def _plain(record: Record) -> Mapping[str, Any] | None:
     """How an ER-Classifier without min-max training was trained; None for anything else."""
-    found = settings(record)
-    return found if found and found.get("weight", 0) > 0 and not found.get("minmax") else None
+    trained = settings(record)
+    return trained if trained and trained.get("weight", 0) > 0 and not trained.get("minmax") else None
 
 
 def _probed(runs: Sequence[Run], probe: str) -> dict[str, list[tuple[str, pd.DataFrame]]]:
     """What a probe found of the systems of the paper, by data set: titles and tables."""
     result: dict[str, list[tuple[str, pd.DataFrame]]] = {}
     for dossier in dossiers(runs):
-        name, found = system(dossier.record), dossier.probe(probe)
-        if name is not None and found is not None:
-            result.setdefault(dossier.record.data, []).append((_title(dossier, name), found))
+        name, probed = system(dossier.record), dossier.probe(probe)
+        if name is not None and probed is not None:
+            result.setdefault(dossier.record.data, []).append((_title(dossier, name), probed))
     return {data: sorted(parts, key=lambda part: part[0]) for data, parts in result.items()}
 
 
@@ -108,13 +108,13 @@ def _sweeps(runs: Sequence[Run], label: Label, title: str) -> dict[str, Figure]:
             if name and run.record.eps_grid and len(points := _pgd(run)):
                 here = lines.setdefault((run.record.data, run.record.norm), {})
                 here[name if name not in here else f"{name} ({dossier.model})"] = points
-    return {f"{data}-{norm}": _curves(data, norm, found, title) for (data, norm), found in lines.items()}
+    return {f"{data}-{norm}": _curves(data, norm, swept, title) for (data, norm), swept in lines.items()}
 
 
 def _pgd(run: Run) -> pd.DataFrame:
     """PGD's points of a sweep, the first PGD's if there are several."""
     specs = [entry.spec for entry in run.record.attacks if entry.name == "pgd"]
-    return pd.DataFrame([one.numbers() for one in measures.outcomes(run) if one.attack in specs[:1]])
+    return pd.DataFrame([outcome.numbers() for outcome in measures.outcomes(run) if outcome.attack in specs[:1]])
 
 
 def _curves(data: str, norm: str, lines: Mapping[str, pd.DataFrame], title: str) -> Figure:
@@ -138,7 +138,7 @@ def _hills(data: str, shown: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure = canvas.sheet(4.0 * columns, 3.7 * rows + 0.4)
-    firsts = [(title, found[found["index"] == found["index"].iloc[0]]) for title, found in shown]
+    firsts = [(title, points[points["index"] == points["index"].iloc[0]]) for title, points in shown]
     top = max(float(points["loss"].max()) for _, points in firsts)
     for place, (title, points) in enumerate(firsts):
         ax = figure.add_subplot(rows, columns, place + 1, projection="3d")
@@ -164,7 +164,7 @@ def _planes(data: str, shown: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
         ax.tick_params(labelsize=7)
         ax.grid(color="#eeeeee", linewidth=0.6)
         ax.set_axisbelow(True)
-    marks = canvas.class_marks(one for _, points in shown for one in points["label"])
+    marks = canvas.class_marks(name for _, points in shown for name in points["label"])
     figure.legend(handles=marks, loc="outside right center", frameon=False, fontsize=9, title="class")
     counts = "/".join(sorted({str(len(points)) for _, points in shown}))
     canvas.caption(figure, f"{data}: codes of {counts} clean images")

@@ -9,9 +9,10 @@ import pandas as pd
 
 from bench.core.registry import pages, tables
 from bench.papers import page_cells
-from bench.papers.claims import NOT_RUN, Claim, Exhibit, compared, in_short, row
-from bench.papers.claims import table as verdicts
+from bench.papers.claims import NOT_RUN, Claim, ModelUnderThreat, compared, side, under_threats
 from bench.papers.er.systems import MADRY, data, detector, embedding, has_own_embedding, settings, system
+from bench.papers.page_templates import gains
+from bench.papers.page_templates import page as page_of
 from bench.papers.systems import System
 from bench.report import detection_measures, measures, significance
 from bench.report.model_runs import dossiers, worst
@@ -25,70 +26,46 @@ _ORDER = (_ECLA, _ER, MADRY, _ECLA_AT, _ER_AT)
 
 
 CLAIMS = (
-    Claim("ER-Classifier with min-max training is more robust than Madry's", row(_ER_AT), row(MADRY)),
-    Claim("the prior adds to min-max training", row(_ER_AT), row(_ECLA_AT)),
-    Claim("the prior alone raises robustness", row(_ER), row(_ECLA)),
-    Claim("min-max training raises the ER-Classifier's robustness", row(_ER_AT), row(_ER)),
+    Claim("ER-Classifier with min-max training is more robust than Madry's", side(_ER_AT), side(MADRY)),
+    Claim("the prior adds to min-max training", side(_ER_AT), side(_ECLA_AT)),
+    Claim("the prior alone raises robustness", side(_ER), side(_ECLA)),
+    Claim("min-max training raises the ER-Classifier's robustness", side(_ER_AT), side(_ER)),
 )
-_INTRODUCTION = """\
-# ER-Classifier and its detector on trial
-
-Li et al. (2021) embed images in a few codes, pull their distribution toward a prior, and train with or without min-max.
-The supplement prints no accuracy of its classifiers, only detectors (tables 3 to 6). Here are models trained by this
-project's recipes under more attacks, each beside Madry's training of the same net, and detectors under a joint attack
-that fools classifier and detector at once. Everything below is made from stored runs (`bench page er`); what was not
-run says so. Accuracies are in percent, gains in percentage points, both with 95 % limits.
-"""
-_RULES = """\
-## How the verdicts are reached
-
-- Gains are read as on MAT's page: two models of one architecture under one threat on the same images, McNemar's
-  exact p-value, Bonett and Price's limits. A gain *survives* if it counts (p < 0.05) under *worst*, *in part* if its
-  limits there lie below PGD's; it *does not survive* if it counts under PGD alone. *latent* pulls the codes onto those
-  of another class: with so few codes it is a strong attack.
-- A detector is fitted on images with their attacked twins, its threshold set on others, and tested on others again;
-  the densities come from training images. *known* is the attack it was fitted on, *joint* PGD on classifier and
-  detector with the threshold known, *worst* the worst of the attacks within its budget. *robust* counts an image that
-  is right and that no attack broke; *with reject*, right, not rejected when clean, and no broken twin that passes. A
-  detector *helps* if the lower limit of robust accuracy with reject under the worst attack is above the upper limit
-  of what the worst attack leaves of the classifier alone, *in part* if its limits lie below those under the known
-  attack; it *is bypassed* if not, although it seemed to help under the known one. The joint attack stops at the
-  threshold, so its AUROC is no lower bound.
-- ER1 and ER2 are our reading: encoders trained without and with min-max training, a minus without the prior.
-"""
 
 
 @pages.register("er")
 def page(runs: Sequence[Run], published: pd.DataFrame) -> str:
     """The ER-Classifier's claims and the detectors', with verdicts."""
-    shown = exhibits(runs)
-    names = list(dict.fromkeys(["MNIST", "CIFAR10", *(one.row.data for one in shown)]))
-    found = [compared(claim, name, shown, {}) for name in names for claim in CLAIMS]
-    found.sort(key=lambda one: one.verdict == NOT_RUN)
-    sections = [_INTRODUCTION, "## Verdicts\n\n### Gains\n", in_short(found), markdown(verdicts(found, "PGD"))]
-    sections += ["### Detectors\n", _detectors(runs)]
-    sections += ["### Detectors against high-confidence C&W\n", _printed(runs, published)]
-    for name in names:
-        here = [one for one in shown if one.row.data == name]
-        table = markdown(pd.DataFrame([_model(one) for one in here])) if here else f"{NOT_RUN.capitalize()}.\n"
-        sections += [f"## Models on {name}\n", table]
-    return "\n".join([*sections, _RULES, "## What was run\n", page_cells.attacks(shown)])
+    shown = models(runs)
+    names = list(dict.fromkeys(["MNIST", "CIFAR10", *(model.system.data for model in shown)]))
+    results = [compared(claim, name, shown, {}) for name in names for claim in CLAIMS]
+    results.sort(key=lambda result: result.verdict == NOT_RUN)
+    return page_of(
+        "er",
+        gains=[gains(results, "PGD")],
+        detectors=_detectors(runs),
+        printed=_printed(runs, published),
+        models=page_cells.models(names, shown, _model),
+        attacks=page_cells.attacks(shown),
+    )
 
 
-def exhibits(runs: Sequence[Run]) -> list[Exhibit]:
+def models(runs: Sequence[Run]) -> list[ModelUnderThreat]:
     """The paper's systems under every threat for which PGD was run, in the order of the page.
 
     Other priors and embedding dimensions stand in the table of models, not for the claims.
     """
-    found = []
+    shown = []
     for dossier in dossiers(runs):
         name = system(dossier.record)
-        for threat in dossier.threats if name else ():
-            if name and dossier.pgd(threat) is not None:
-                label = name if _is_usual(dossier.record) else f"{name}, {_variant(dossier.record)}"
-                found.append(Exhibit(dossier, threat, System(data(dossier.record), *row(label))))
+        if name is not None:
+            label = name if _is_usual(dossier.record) else f"{name}, {_variant(dossier.record)}"
+            shown += under_threats(dossier, System(data(dossier.record), label))
     ranks = {name: rank for rank, name in enumerate(_ORDER)}
-    return sorted(found, key=lambda one: (one.row.data, ranks.get(one.row.defense, len(ranks)), one.dossier.model))
+    return sorted(
+        shown,
+        key=lambda model: (model.system.data, ranks.get(model.system.defense, len(ranks)), model.dossier.model),
+    )
 
 
 def _is_usual(record: ModelRecord) -> bool:
@@ -100,20 +77,21 @@ def _variant(record: ModelRecord) -> str:
     return f"{(settings(record) or {}).get('prior', 'gaussian')}, n_z = {embedding(record)}"
 
 
-def _model(one: Exhibit) -> dict[str, str]:
+def _model(model: ModelUnderThreat) -> dict[str, str]:
     """A row of a data set's table."""
-    dossier, threat, pgd = one.dossier, one.threat, one.pgd
+    dossier, threat, pgd = model.dossier, model.threat, model.pgd
     n = len(pgd.images) if pgd else 0
     latent = worst(dossier.under(threat, lambda judged: judged.name == "latent"))
-    kinds = {"PGD": pgd, "latent": latent, "adaptive": dossier.adaptive(threat), **page_cells.independent(one)}
+    outcomes = {"PGD": pgd, "latent": latent, "adaptive": dossier.adaptive(threat)}
+    outcomes |= {**page_cells.independent(model), "worst": model.worst}
     return {
         "model": f"`{dossier.model}`",
-        "defense": one.row.defense,
+        "defense": model.system.defense,
         "n_z": str(embedding(dossier.record) or "–"),
-        "threat": page_cells.threat(one),
+        "threat": page_cells.threat(model),
         "n": str(n),
-        "clean": f"{100 * float(pgd.images['right'].mean()):.1f}" if pgd else NOT_RUN,
-        **{name: page_cells.cell(outcome, n) for name, outcome in (kinds | {"worst": one.worst}).items()},
+        "clean": page_cells.clean(pgd),
+        **{name: page_cells.cell(outcome, n) for name, outcome in outcomes.items()},
         "zero gradients": page_cells.zero_gradients(dossier),
     }
 
@@ -126,8 +104,8 @@ def _detectors(runs: Sequence[Run]) -> str:
 def _detector(run: detections.Detection) -> list[dict[str, str]]:
     """A row an attack that the detector was fitted on: the attack it knows, and the joint one."""
     rows = []
-    for fit_attack, found in detection_measures.summary(run).groupby("fit_attack", sort=False):
-        lines = {str(line["attack"]): line for line in found.to_dict("records")}
+    for fit_attack, met in detection_measures.summary(run).groupby("fit_attack", sort=False):
+        lines = {str(line["attack"]): line for line in met.to_dict("records")}
         known, joint = lines.get(str(fit_attack)), lines.get(detections.JOINT)
         if known is None or joint is None:
             continue

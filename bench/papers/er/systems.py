@@ -30,12 +30,12 @@ def system(record: ModelRecord) -> str | None:
 
     Madry is adversarial training of one of the ER-Classifier's nets, named er_*.
     """
-    found = settings(record)
-    if found is None:
+    trained = settings(record)
+    if trained is None:
         ours = record.arch.startswith("er_") and record.defense in ("madry", "at")
         return MADRY if ours else None
-    stem = "ER-Classifier" if found.get("weight", 0) > 0 else "E-CLA"
-    return f"{stem}, min-max" if found.get("minmax") else stem
+    stem = "ER-Classifier" if trained.get("weight", 0) > 0 else "E-CLA"
+    return f"{stem}, min-max" if trained.get("minmax") else stem
 
 
 def detector(about: DetectorEntry) -> str:
@@ -46,10 +46,10 @@ def detector(about: DetectorEntry) -> str:
     """
     if about.name != "er":
         return about.name.upper()
-    found = settings(about.encoder)
-    if found is None:
+    trained = settings(about.encoder)
+    if trained is None:
         return f"ER ({about.encoder.model})"
-    return f"ER{2 if found.get('minmax') else 1}{'' if found.get('weight', 0) > 0 else '-'}"
+    return f"ER{2 if trained.get('minmax') else 1}{'' if trained.get('weight', 0) > 0 else '-'}"
 
 
 def embedding(record: ModelRecord) -> int | None:

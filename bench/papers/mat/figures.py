@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 
 from bench.core.registry import figures
 from bench.core.types import CLEAN
-from bench.papers.systems import DEFENSES, System, system
+from bench.papers.mat.systems import DEFENSES, system
+from bench.papers.systems import System
 from bench.report import canvas, measures
 from bench.report.model_runs import Dossier, dossiers
 from bench.store.record import Record
@@ -33,18 +34,18 @@ _STYLES = {
 
 @figures.register("mat/1")
 def figure_1(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Features in two dimensions by t-SNE (MAT, figure 1); needs `bench probe RUN --probes embedding`.
+    """Features in two dimensions by t-SNE, from the probe `embedding`.
 
     A figure a model: dots are clean images, triangles those that the attack broke; coloured by label on the left and by
     prediction on the right.
     """
-    found = {dossier.model: (dossier, dossier.probe("embedding")) for dossier in _shown(runs)}
-    return {name: _embedding(dossier, points) for name, (dossier, points) in found.items() if points is not None}
+    probed = {dossier.model: (dossier, dossier.probe("embedding")) for dossier in _shown(runs)}
+    return {name: _embedding(dossier, points) for name, (dossier, points) in probed.items() if points is not None}
 
 
 @figures.register("mat/2")
 def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
-    """Robust accuracy over eps for all defenses (MAT, figure 2); needs `bench sweep-eps` of each.
+    """Robust accuracy over eps for all defenses, from a sweep of each.
 
     A figure a data set and norm. PGD on the left, the per-image worst of the sweep's attacks on the right where a sweep
     holds several.
@@ -54,11 +55,11 @@ def figure_2(runs: Sequence[Run]) -> Mapping[str, Figure]:
         for run in dossier.runs:
             if run.record.eps_grid:
                 norm = run.record.norm
-                points = tuple(one for one in measures.outcomes(run) if one.norm == norm)
+                points = tuple(outcome for outcome in measures.outcomes(run) if outcome.norm == norm)
                 line = _Sweep(label(system(dossier)), dossier.model, run.record, points)
                 if line.pgd or line.worst:
                     sweeps.setdefault((run.record.data, norm), []).append(line)
-    return {f"{data}-{norm}": _curves(data, norm, found) for (data, norm), found in sweeps.items()}
+    return {f"{data}-{norm}": _curves(data, norm, lines) for (data, norm), lines in sweeps.items()}
 
 
 def _shown(runs: Sequence[Run]) -> list[Dossier]:
@@ -78,23 +79,24 @@ class _Sweep:
     @property
     def attacks(self) -> list[str]:
         """The attacks, without their worst."""
-        return sorted({one.attack for one in self.outcomes} - {measures.WORST})
+        return sorted({outcome.attack for outcome in self.outcomes} - {measures.WORST})
 
     @property
     def pgd(self) -> list[measures.Outcome]:
         """PGD's points."""
         specs = [entry.spec for entry in self.record.attacks if entry.name == "pgd"]
-        return [one for one in self.outcomes if one.attack in specs[:1]]
+        return [outcome for outcome in self.outcomes if outcome.attack in specs[:1]]
 
     @property
     def worst(self) -> list[measures.Outcome]:
         """The worst's points, if there are several attacks."""
-        return [one for one in self.outcomes if one.attack == measures.WORST and len(self.attacks) > 1]
+        together = [outcome for outcome in self.outcomes if outcome.attack == measures.WORST]
+        return together if len(self.attacks) > 1 else []
 
 
 def label(row: System) -> str:
     """A system's name in a legend: MAT with the terms it was trained with."""
-    terms = "+".join(name for name, switch in (("SO", row.so), ("BIBO", row.bibo)) if switch == "O")
+    terms = "+".join(name for name, switch in zip(("SO", "BIBO"), row.variant, strict=True) if switch == "O")
     return f"MAT {terms or 'plain'}" if row.defense == "MAT" else row.defense
 
 
@@ -133,25 +135,28 @@ def _name_groups(ax: Any, clean: pd.DataFrame, by: str) -> None:
 
 def _curves(data: str, norm: str, sweeps: Sequence[_Sweep]) -> Figure:
     ranks = list(_STYLES)
-    ordered = sorted(sweeps, key=lambda one: ranks.index(one.system) if one.system in ranks else len(ranks))
-    attacks = ", ".join(sorted({attack for one in ordered if one.worst for attack in one.attacks}))
-    both = {"PGD": [(one, one.pgd) for one in ordered], f"worst of {attacks}": [(one, one.worst) for one in ordered]}
+    ordered = sorted(sweeps, key=lambda sweep: ranks.index(sweep.system) if sweep.system in ranks else len(ranks))
+    attacks = ", ".join(sorted({attack for sweep in ordered if sweep.worst for attack in sweep.attacks}))
+    both = {
+        "PGD": [(sweep, sweep.pgd) for sweep in ordered],
+        f"worst of {attacks}": [(sweep, sweep.worst) for sweep in ordered],
+    }
     panels = {title: [line for line in lines if line[1]] for title, lines in both.items() if any(p for _, p in lines)}
     figure = canvas.sheet(4.6 * len(panels) + 1.9, 3.9)
-    written = [text for one in sweeps for text in measures.budgets(one.record).values()]
+    written = [text for sweep in sweeps for text in measures.budgets(sweep.record).values()]
     unit, said = (255.0, "units of 1/255") if all(map(canvas.in_255ths, written)) else (1.0, "images in [0, 1]")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-        for one, points in lines:
-            twins = {other.model for other in sweeps if other.system == one.system}
-            _line(ax, one, points, unit, one.system if len(twins) < 2 else f"{one.system} ({one.model})")
+        for sweep, points in lines:
+            alike = {other.model for other in sweeps if other.system == sweep.system}
+            _line(ax, sweep, points, unit, sweep.system if len(alike) < 2 else f"{sweep.system} ({sweep.model})")
         ax.set_title(title, fontsize=10)
         ax.set(ylim=(-2, 102), xlim=(0, None), xlabel=f"perturbation size ε in {canvas.NORMS[norm]} ({said})")
         canvas.frame(ax)
     axes[0].set_ylabel("robust accuracy (%)")
     entries = {name: mark for ax in axes for mark, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(entries.values()), list(entries), loc="outside right upper", frameon=False, fontsize=9)
-    counts = sorted({len(point.images) for one in sweeps for point in one.outcomes})
+    counts = sorted({len(point.images) for sweep in sweeps for point in sweep.outcomes})
     stated = f"{data}, n = {'/'.join(map(str, counts))}, bands: Wilson 95 % limits"
     canvas.caption(figure, stated)
     return figure
@@ -159,6 +164,6 @@ def _curves(data: str, norm: str, sweeps: Sequence[_Sweep]) -> Figure:
 
 def _line(ax: Any, sweep: _Sweep, outcomes: Sequence[measures.Outcome], unit: float, name: str) -> None:
     colour, marker = _STYLES.get(sweep.system, ("#999999", "."))
-    points = pd.DataFrame([one.numbers() for one in outcomes]).sort_values("eps")
+    points = pd.DataFrame([outcome.numbers() for outcome in outcomes]).sort_values("eps")
     style = {"color": colour, "marker": marker, "linewidth": 1.4, "markersize": 5}
     canvas.band(ax, points, unit, label=name, markevery=max(1, len(points) // 8), **style)
