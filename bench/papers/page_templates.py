@@ -7,7 +7,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from bench.papers.claims import ClaimResult, in_short, table
+from bench.papers.claims import ClaimResult
+from bench.papers.verdict_tables import in_short, table
 from bench.report.model_runs import ENOUGH
 from bench.report.render import markdown
 

@@ -86,17 +86,17 @@ def test_cuts_are_named_as_the_table_does(arch: str, args: dict[str, str], cut: 
 
 @pytest.mark.parametrize(("name", "count"), [("adr/3", 10), ("adr/4", 12)])
 def test_a_table_without_runs_holds_the_published_numbers(name: str, count: int) -> None:
-    found = table(name)
-    printed = [column for column in found if column.endswith("published")]
-    assert len(printed) == 3 and len(found) == count and found[printed].notna().all(axis=None)
+    shown = table(name)
+    printed = [column for column in shown if column.endswith("published")]
+    assert len(printed) == 3 and len(shown) == count and shown[printed].notna().all(axis=None)
     keys = 2 if name == "adr/3" else 3
-    assert found.drop(columns=[*printed, *found.columns[:keys]]).isna().all(axis=None)
+    assert shown.drop(columns=[*printed, *shown.columns[:keys]]).isna().all(axis=None)
 
 
 def test_table_3_is_of_adr_by_cut() -> None:
-    found = table("adr/3", ADV, ADR, CONV2)
-    assert found["cut"].tolist()[:5] == list(systems.CUTS)
-    mine = found[found["model"].notna()].set_index("cut")
+    shown = table("adr/3", ADV, ADR, CONV2)
+    assert shown["cut"].tolist()[:5] == list(systems.CUTS)
+    mine = shown[shown["model"].notna()].set_index("cut")
     assert mine["model"].to_dict() == {"conv2": "m_conv2", "conv": "m_adr"}
     assert mine.loc["conv2", "multiple_targeted_accuracy_published"] == 0.9278
     line = mine.loc["conv"]
@@ -106,8 +106,8 @@ def test_table_3_is_of_adr_by_cut() -> None:
 
 
 def test_table_4_has_three_attacks_in_two_forms() -> None:
-    found = table("adr/4", ADV, ADR, CONV2)
-    mine = found[found["model"].notna()].set_index(["attack", "defense"])
+    shown = table("adr/4", ADV, ADR, CONV2)
+    mine = shown[shown["model"].notna()].set_index(["attack", "defense"])
     assert list(mine.index) == [(attack, who) for attack in ("PGD", "BIM", "MIM") for who in ("ADV", "ADR-ADV")]
     columns = ["non_targeted_accuracy", "multiple_targeted_accuracy"]
     assert mine.loc[("BIM", "ADR-ADV"), columns].tolist() == [34 / 40, 32 / 40]
@@ -219,7 +219,7 @@ class TestPage:
         (line,) = (line for line in text.splitlines() if line.startswith("| `m_adr`"))
         assert "| ADR-ADV" in line and "47.5 (" in line and "22.5 (" in line and "0.333" in line
         assert "| `m_conv2`" in text and "| `m_at`" in text and "`other`" not in text
-        (level,) = (one for one in text.splitlines() if "`m_adr` (ADR-ADV) under multiple-targeted PGD" in one)
+        (level,) = (line for line in text.splitlines() if "`m_adr` (ADR-ADV) under multiple-targeted PGD" in line)
         assert "94.26" in level and "m_conv2` (ADR-ADV) under" not in text
         assert "- `m_adr`, linf 0.3: `pgd` (40)" in text
 

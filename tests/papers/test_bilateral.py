@@ -96,25 +96,25 @@ def table(name: str, *runs: store.Run) -> pd.DataFrame:
 
 
 def measured(name: str, *runs: store.Run) -> pd.DataFrame:
-    found = table(name, *runs)
-    return found[found["model"].notna()].set_index("model")
+    shown = table(name, *runs)
+    return shown[shown["model"].notna()].set_index("model")
 
 
 @pytest.mark.parametrize(
     ("name", "count", "head"), [("bat/1", 2, 2), ("bat/2", 3, 3), ("bat/3", 5, 2), ("bat/5", 4, 3)]
 )
 def test_a_table_without_runs_holds_the_published_numbers(name: str, count: int, head: int) -> None:
-    found = table(name)
-    printed = [column for column in found if column.endswith("published")]
-    assert len(found) == count and found[printed].drop(index=1 if name == "bat/1" else []).notna().all(axis=None)
-    assert found.drop(columns=[*printed, *found.columns[:head]]).isna().all(axis=None)
+    shown = table(name)
+    printed = [column for column in shown if column.endswith("published")]
+    assert len(shown) == count and shown[printed].drop(index=1 if name == "bat/1" else []).notna().all(axis=None)
+    assert shown.drop(columns=[*printed, *shown.columns[:head]]).isna().all(axis=None)
 
 
 def test_every_printed_number_is_in_a_table() -> None:
     for name, count in (("1", 13), ("2", 15), ("3", 25), ("4", 18), ("5", 20)):
-        found = table(f"bat/{name}")
-        printed = [column for column in found if column.endswith("published")]
-        assert int(found[printed].notna().sum().sum()) == count
+        shown = table(f"bat/{name}")
+        printed = [column for column in shown if column.endswith("published")]
+        assert int(shown[printed].notna().sum().sum()) == count
     line = table("bat/1").set_index("defense").loc["R-MC-LA+ (eps 4/255)"]
     assert line[["ce1000_accuracy_published", "cw_1000_steps_accuracy_published"]].tolist() == [0.614, 0.882]
 
@@ -134,8 +134,8 @@ def test_every_printed_number_is_in_a_table() -> None:
     ids=lambda part: part.defense if isinstance(part, Kind) else "",
 )
 def test_a_model_is_named_by_its_stanza_and_name(made: store.Run, expected: Kind) -> None:
-    (found,) = (kind(one) for one in model_runs.dossiers([made]))
-    assert found == expected
+    (named,) = (kind(dossier) for dossier in model_runs.dossiers([made]))
+    assert named == expected
 
 
 def test_names_say_what_departs_from_the_plainest_form() -> None:
@@ -194,12 +194,12 @@ def test_rows_of_each_table() -> None:
 
 def test_table_4_gives_squares_and_norms_for_pixels_up_to_255(tmp_path: Path) -> None:
     gradients = pd.DataFrame({"zero": [False] * 3, "l2": [255.0, 510.0, 0.0]})
-    found = table("bat/4", kept(NATURAL, tmp_path / "a", gradients=gradients), OURS)
-    assert len(found) == 10
-    line = found[found["model"].notna()].iloc[0]
+    shown = table("bat/4", kept(NATURAL, tmp_path / "a", gradients=gradients), OURS)
+    assert len(shown) == 10
+    line = shown[shown["model"].notna()].iloc[0]
     assert line[["defense", "n", "max_squared", "max_norm", "mean_norm"]].tolist() == ["Natural", 3, 4.0, 2.0, 1.0]
     assert line["mean_squared"] == pytest.approx(5 / 3) and line["mean_norm_low"] < 1 < line["mean_norm_high"]
-    svhn = found[(found["data"] == "SVHN") & (found["defense"] == "R-MC-LA")].iloc[0]
+    svhn = shown[(shown["data"] == "SVHN") & (shown["defense"] == "R-MC-LA")].iloc[0]
     assert svhn[["max_published", "mean_published"]].tolist() == [3.4, 0.022]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.papers import claims
+from bench.papers import claims, verdict_tables
 from bench.papers.mat import page
 from bench.papers.systems import System
 from bench.report import significance
@@ -97,7 +97,7 @@ class TestVerdicts:
             claims.ClaimResult("MNIST", "C", "–", "", "", "does not survive"),
             claims.ClaimResult("CIFAR10", "A", "–", "", "", claims.NOT_RUN),
         ]
-        assert claims.in_short(results) == (
+        assert verdict_tables.in_short(results) == (
             "- MNIST: **does not survive:** C. **does not survive, reversed:** B. **survives in part:** A.\n"
         )
-        assert claims.in_short(results[-1:]) == ""
+        assert verdict_tables.in_short(results[-1:]) == ""

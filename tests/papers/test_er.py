@@ -65,9 +65,9 @@ def table(name: str, *runs: store.Run) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("name", "count"), [("er/2", 4), ("er/3", 8), ("er/4", 8), ("er/5", 8), ("er/6", 24)])
 def test_a_table_without_runs_holds_the_published_numbers(name: str, count: int) -> None:
-    found = table(name)
-    printed = [column for column in found if column.endswith("published")]
-    assert len(found) == count and found[printed].notna().all(axis=None) and found["model"].isna().all()
+    shown = table(name)
+    printed = [column for column in shown if column.endswith("published")]
+    assert len(shown) == count and shown[printed].notna().all(axis=None) and shown["model"].isna().all()
 
 
 def test_table_2_reads_the_probe_that_saw_most(tmp_path: Path) -> None:
@@ -77,20 +77,20 @@ def test_table_2_reads_the_probe_that_saw_most(tmp_path: Path) -> None:
 
     few = kept(classifier("er", rows("pgd", 2)), tmp_path / "a", intrinsic_dimension=probed(100, 11.0))
     most = kept(classifier("ecla", rows("pgd", 2)), tmp_path / "b", intrinsic_dimension=probed(1000, 12.5))
-    found = table("er/2", few, most).set_index("data").loc["MNIST"]
-    assert found[["model", "n", "dimension", "dimension_published"]].tolist() == ["m_ecla", 1000, 12.5, 13]
-    assert found[["pixels", "embedding_published", "dimension_low"]].tolist() == [784, 4, 11.5]
+    shown = table("er/2", few, most).set_index("data").loc["MNIST"]
+    assert shown[["model", "n", "dimension", "dimension_published"]].tolist() == ["m_ecla", 1000, 12.5, 13]
+    assert shown[["pixels", "embedding_published", "dimension_low"]].tolist() == [784, 4, 11.5]
 
 
 @pytest.mark.parametrize(("name", "fit_attack"), [("er/3", "fgsm"), ("er/4", "pgd"), ("er/5", "cw")])
 def test_tables_3_to_5_meet_high_confidence(tmp_path: Path, name: str, fit_attack: str) -> None:
     made = [detection(tmp_path / "a", "kd"), detection(tmp_path / "b", "er", "er_minmax", caught=10)]
-    found = table(name, *made).set_index(["data", "detector"])
-    line = found.loc[("MNIST", "KD")]
+    shown = table(name, *made).set_index(["data", "detector"])
+    line = shown.loc[("MNIST", "KD")]
     assert line[["model", "confidence", "n", "broken_n"]].tolist() == ["target", 9.0, 10, 10]
     assert line[["nadv_accuracy", "com_accuracy", "known_auroc"]].tolist() == pytest.approx([1.0, 0.8, 0.8])
     assert line[["robust_reject_accuracy", "joint_robust_reject_accuracy"]].tolist() == pytest.approx([0.8, 0.0])
-    assert found.loc[("MNIST", "ER2"), "com_accuracy"] == 1 and pd.isna(found.loc[("MNIST", "ER1"), "model"])
+    assert shown.loc[("MNIST", "ER2"), "com_accuracy"] == 1 and pd.isna(shown.loc[("MNIST", "ER1"), "model"])
     text = publish.table(name, made, tmp_path)
     assert "KD" in text and "n = 10" in (tmp_path / f"{name.replace('/', '-')}.tex").read_text()
     assert fit_attack.upper().replace("CW", "C&W") in captions("tables")[name].title
@@ -98,9 +98,9 @@ def test_tables_3_to_5_meet_high_confidence(tmp_path: Path, name: str, fit_attac
 
 def test_table_6_has_encoders_with_and_without_a_prior(tmp_path: Path) -> None:
     made = [detection(tmp_path / name, "er", name) for name in KINDS]
-    found = table("er/6", *made, detection(tmp_path / "kd", "kd"))
-    mine = found[found["model"].notna()]
-    assert len(mine) == 12 and set(mine["detector"]) == {"ER1", "ER2", "ER1-", "ER2-"} and len(found) == 24
+    shown = table("er/6", *made, detection(tmp_path / "kd", "kd"))
+    mine = shown[shown["model"].notna()]
+    assert len(mine) == 12 and set(mine["detector"]) == {"ER1", "ER2", "ER1-", "ER2-"} and len(shown) == 24
     assert mine["com_accuracy"].tolist() == pytest.approx([0.8] * 12)
 
 

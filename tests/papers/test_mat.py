@@ -38,10 +38,10 @@ PLAIN = run("m_plain", "mat", rows("pgd", 30), rows("margin", 39), weights={"alp
 
 @pytest.mark.parametrize(("name", "count"), [("mat/1", 12), ("mat/2", 14), ("mat/3", 8), ("mat/4", 10), ("mat/5", 8)])
 def test_a_table_without_runs_holds_the_published_numbers(name: str, count: int) -> None:
-    found = table(name)
-    printed = [column for column in found if column.endswith("published")]
-    assert len(found) == count and found[printed].notna().all(axis=None)
-    assert found.drop(columns=[*printed, *found.columns[:4]]).isna().all(axis=None)
+    shown = table(name)
+    printed = [column for column in shown if column.endswith("published")]
+    assert len(shown) == count and shown[printed].notna().all(axis=None)
+    assert shown.drop(columns=[*printed, *shown.columns[:4]]).isna().all(axis=None)
 
 
 def test_table_1_reads_the_match_rate_probe(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_table_1_reads_the_match_rate_probe(tmp_path: Path) -> None:
         ("pgd", "all", 10, 40, 30),
         ("pgd", "broken", 10, 4, 1),
     ]
-    found = pd.DataFrame(cells, columns=["attack", "points", "clusters", "n", "matched"]).assign(classes=10)
-    found["match_rate"] = found["matched"] / found["n"]
-    shown = table("mat/1", kept(TRADES, tmp_path / "a", match_rate=found), SO_BIBO)
+    probed = pd.DataFrame(cells, columns=["attack", "points", "clusters", "n", "matched"]).assign(classes=10)
+    probed["match_rate"] = probed["matched"] / probed["n"]
+    shown = table("mat/1", kept(TRADES, tmp_path / "a", match_rate=probed), SO_BIBO)
     mine = shown[shown["model"] == "m_trades"].set_index("attack")
     assert mine["match_rate"].tolist() == [38 / 40, 30 / 40] and mine["match_rate_published"].tolist() == [
         0.9967,
@@ -111,13 +111,13 @@ def test_table_4_is_over_the_images_of_both() -> None:
 
 def test_table_5_reads_the_cosine_probe(tmp_path: Path) -> None:
     values = {CLEAN: [0.9, 1.0, 0.8, 0.9], "pgd": [0.5, 0.7, 0.8, 0.6]}
-    found = pd.concat(
+    probed = pd.concat(
         [
             pd.DataFrame({"attack": name, "cosine": cosine, "broken": [False, name == "pgd"] * 2})
             for name, cosine in values.items()
         ]
     )
-    line = only(table("mat/5", kept(SO_BIBO, tmp_path / "a", cosine=found)))
+    line = only(table("mat/5", kept(SO_BIBO, tmp_path / "a", cosine=probed)))
     assert line[["clean_cosine_mean", "pgd_cosine_mean"]].tolist() == pytest.approx([0.9, 0.65])
     assert line[["pgd_broken_n", "pgd_cosine_std_published"]].tolist() == [2, 0.055]
     assert line["pgd_broken_cosine_mean"] == pytest.approx(0.65) and line["clean_cosine_mean_low"] < 0.9
@@ -171,8 +171,8 @@ class TestFigures:
 
     def test_all_defenses_over_eps(self) -> None:
         both = [sweep("m_mat", "mat", ("pgd", "margin"), weights=MAT), sweep("m_trades", "trades", ("pgd",))]
-        (name,) = found = figures.figure_2([*both, SO_BIBO])
-        axes = found[name].axes
+        (name,) = drawn = figures.figure_2([*both, SO_BIBO])
+        axes = drawn[name].axes
         assert name == "mnist-linf" and [ax.get_title() for ax in axes] == ["PGD", "worst of margin, pgd"]
         assert [ax.get_legend_handles_labels()[1] for ax in axes] == [["TRADES", "MAT SO+BIBO"], ["MAT SO+BIBO"]]
         assert "units of 1/255" in axes[0].get_xlabel()

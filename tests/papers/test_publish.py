@@ -17,8 +17,8 @@ def contents(place: Path) -> dict[str, bytes]:
 
 def test_everything_is_published_twice_to_the_same_bytes(tmp_path: Path) -> None:
     made = [SO_BIBO, BIBO, TRADES, sweep("m_mat", "mat", ("pgd", "margin"), weights=MAT)]
-    for place, one in enumerate(made):
-        kept(one, tmp_path / "runs" / str(place), embedding=points())
+    for place, run in enumerate(made):
+        kept(run, tmp_path / "runs" / str(place), embedding=points())
     said = publish.everything([tmp_path / "runs"], tmp_path, views=True)
     first = contents(tmp_path)
     assert said.startswith("4 runs") and {"mat.md", "tables/mat-5.tex", "figures/mat-2-mnist-linf.png"} <= set(first)

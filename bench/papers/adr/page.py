@@ -13,10 +13,10 @@ from bench.papers import published as numbers
 from bench.papers.adr.systems import PAPER, chosen, cut, data, is_default, is_multi_targeted, is_non_targeted, system
 from bench.papers.beside import fraction
 from bench.papers.claims import NOT_RUN, Claim, ClaimResult, ModelUnderThreat, compared, level, side, under_threats
-from bench.papers.claims import table as verdicts
 from bench.papers.page_templates import gains
 from bench.papers.page_templates import page as page_of
 from bench.papers.systems import System, defense
+from bench.papers.verdict_tables import table as verdicts
 from bench.report.measures import Outcome
 from bench.report.model_runs import Dossier, Judged, dossiers, worst
 from bench.report.render import markdown

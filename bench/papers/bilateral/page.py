@@ -22,10 +22,10 @@ from bench.papers.claims import (
     side,
     under_threats,
 )
-from bench.papers.claims import table as verdicts
 from bench.papers.page_templates import gains
 from bench.papers.page_templates import page as page_of
 from bench.papers.systems import System
+from bench.papers.verdict_tables import table as verdicts
 from bench.report.measures import Outcome
 from bench.report.model_runs import AUTOATTACK, Dossier, dossiers, worst
 from bench.report.render import markdown

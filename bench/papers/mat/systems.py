@@ -26,9 +26,8 @@ _PRINTED_PGD = {"CIFAR10": {"steps": 20, "step_size": 0.003}, "MNIST": {"steps":
 def parts(record: ModelRecord) -> tuple[str, str, str]:
     """A run's defense as the tables name it, and O, X or - for SO and for BIBO: on, off, not a question.
 
-    MAT's weights alpha and beta decide where the checkpoint's stanza records them (`trained_with.mat`); otherwise the
-    words of the defense and the model name: `mat-so-bibo`, `mat-bibo`, `mat-so`; plain `mat` has neither. TRADES has no
-    SO to switch, and its robust term plays BIBO's part.
+    MAT's weights alpha and beta decide where the stanza has them (`trained_with.mat`), otherwise the words of defense
+    and model name, as in `mat-so-bibo`. TRADES has no SO to switch, and its robust term plays BIBO's part.
     """
     defense = systems.defense(record, _NAMED)
     if defense != "MAT":
