@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm, Scene
 from bench.ops import center_losses, losses, passes
@@ -27,9 +28,9 @@ class Adaptive:
     The random start is part of the attack: cosine distance and KL are flat at the clean image.
     """
 
-    steps: int = 40
-    step_size: float | None = None
-    restarts: int = 1
+    steps: int = bounded(40, low=1)
+    step_size: float | None = bounded(None, above=0)
+    restarts: int = bounded(1, low=1)
 
     adaptive: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
@@ -62,7 +63,7 @@ class Margin(Adaptive):
 class NormalisedCE(Adaptive):
     """Cross-entropy of logits brought to unit spread: undoes the saturation that huge features cause."""
 
-    scale: float = 1.0
+    scale: float = bounded(1.0, above=0)
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""
@@ -77,7 +78,7 @@ class KL(Adaptive):
     `beta` is TRADES' 1 / lambda; a checkpoint's stanza sets it to what the model was trained with.
     """
 
-    beta: float = 6.0
+    beta: float = bounded(6.0, low=0)
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent, against the clean logits."""
@@ -93,8 +94,8 @@ class Latent(Adaptive):
     each class of the training split, so that they are the same for every run.
     """
 
-    targets: int = 2
-    per_class: int = 10
+    targets: int = bounded(2, low=1)
+    per_class: int = bounded(10, low=1)
     exemplars: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify")
@@ -129,8 +130,8 @@ class MAT(_OnCenters):
     `trained_with`, and its values stand unless the command line sets others.
     """
 
-    alpha: float = 1.0
-    beta: float = 6.0
+    alpha: float = bounded(1.0, low=0)
+    beta: float = bounded(6.0, low=0)
 
     def attempts(self, model: Any, x: Tensor, y: Tensor) -> _Attempts:
         """One ascent."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.attacks.adaptive import Adaptive
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Scene
 from bench.ops import passes
@@ -26,12 +27,12 @@ class ADR(Adaptive):
     exemplars of each class, as `latent` has them, not over a batch, so that an image meets the same ones in any batch.
     """
 
-    lc: float = 1.0
-    gb: float = 1.0
-    smt: float = 1.0
-    conf: float = 0.0
+    lc: float = bounded(1.0, low=0)
+    gb: float = bounded(1.0, low=0)
+    smt: float = bounded(1.0, low=0)
+    conf: float = bounded(0.0, low=0)
     drop: bool = True
-    per_class: int = 10
+    per_class: int = bounded(10, low=1)
     exemplars: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
 
     adaptive_to: ClassVar[tuple[str, ...]] = ("adr",)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng
@@ -63,16 +64,16 @@ class ALMA:
     boundaries than in one. `refine` bisects at the end between the found image and the clean one.
     """
 
-    steps: int = 500
-    lr: float = 1.0
-    last_lr: float = 1e-5
-    check: int = 10
-    tau: float = 0.95
-    gamma: float = 1.2
-    alpha: float = 0.9
-    restarts: int = 2
-    spread: float = 0.5
-    refine: int = 10
+    steps: int = bounded(500, low=1)
+    lr: float = bounded(1.0, above=0)
+    last_lr: float = bounded(1e-5, above=0, high=1)
+    check: int = bounded(10, low=1)
+    tau: float = bounded(0.95, above=0, high=1)
+    gamma: float = bounded(1.2, low=1)
+    alpha: float = bounded(0.9, low=0, high=1)
+    restarts: int = bounded(2, low=1)
+    spread: float = bounded(0.5, above=0, high=1)
+    refine: int = bounded(10, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)

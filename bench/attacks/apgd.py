@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bench.attacks.apgd_engine import Criterion, Halving, Walk, climb
 from bench.attacks.apgd_l1 import Sparse, inside, onto_ball_in_box, stages
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, norms, passes, rng
@@ -27,10 +28,10 @@ from bench.ops import active_set, losses, norms, passes, rng
 
 @dataclass(frozen=True)
 class _AutoPGD:
-    steps: int = 100
-    restarts: int = 1
-    rho: float = 0.75
-    eot_iter: int = 1
+    steps: int = bounded(100, low=1)
+    restarts: int = bounded(1, low=1)
+    rho: float = bounded(0.75, low=0, high=1)
+    eot_iter: int = bounded(1, low=1)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -109,7 +110,7 @@ class APGDT(_AutoPGD):
     classes or more. The other fields as in `apgd_ce`. AutoAttack takes 5 `targets` in l1.
     """
 
-    targets: int = 9
+    targets: int = bounded(9, low=1)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""

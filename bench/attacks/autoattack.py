@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
 from bench.attacks.fab import FAB, FABT
 from bench.attacks.square import Square
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Attack, Budget, Norm, Scene, UserError
 from bench.ops import active_set, passes, rng
@@ -30,7 +31,7 @@ Stages = Iterator[tuple[str, Attack]]
 class _Ensemble:
     """Stages in turn; a subclass says which, in `stages(norm)`."""
 
-    version: str = "standard"
+    version: str = bounded("standard", choices=_VERSIONS)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
@@ -103,11 +104,11 @@ class AutoAttackCustom(_Ensemble):
     untargeted loss takes the targeted one's place, with 2 cross-entropy alone is left of APGD; l1 has no Square.
     """
 
-    steps: int = 100
-    queries: int = 5000
-    restarts: int = 1
-    targets: int = 9
-    eot_iter: int = 1
+    steps: int = bounded(100, low=1)
+    queries: int = bounded(5000, low=1)
+    restarts: int = bounded(1, low=1)
+    targets: int = bounded(9, low=1)
+    eot_iter: int = bounded(1, low=1)
     classes: int = field(default=0, repr=False, metadata={"bound": True})
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.attacks.adaptive import Adaptive
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.ops import passes
-from bench.ops.adversarial_labels import LabelAdversary, Solution, soft_ce
+from bench.ops.adversarial_labels import SOLUTIONS, LabelAdversary, Solution, soft_ce
 from bench.ops.ascent import Attempt
 
 
@@ -23,10 +24,10 @@ class Bilateral(Adaptive):
     A checkpoint's stanza sets the fields to what the model was trained with. `adaptive` includes it for such models.
     """
 
-    labels: Solution = "main"
-    beta: float = 9.0
-    gamma: float = 0.01
-    top: int = 0
+    labels: Solution = bounded("main", choices=SOLUTIONS)
+    beta: float = bounded(9.0, low=1)
+    gamma: float = bounded(0.01, above=0)
+    top: int = bounded(0, low=0)
 
     adaptive_to: ClassVar[tuple[str, ...]] = ("bilateral",)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, tiling
@@ -129,13 +130,13 @@ class CW:
     found image and the clean one, which is not in the paper.
     """
 
-    searches: int = 9
-    steps: int = 1000
-    lr: float = 0.01
-    c0: float = 1e-3
-    confidence: float = 0.0
+    searches: int = bounded(9, low=1)
+    steps: int = bounded(1000, low=1)
+    lr: float = bounded(0.01, above=0)
+    c0: float = bounded(1e-3, above=0)
+    confidence: float = bounded(0.0, low=0)
     abort_early: bool = True
-    refine: int = 0
+    refine: int = bounded(0, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm, UserError
 from bench.ops import active_set, minimum_norm, norms, passes
@@ -42,12 +43,12 @@ class DDN:
     direction.
     """
 
-    steps: int = 100
-    step_size: float = 1.0
-    gamma: float = 0.05
-    init: float = 1.0
-    levels: int | None = None
-    refine: int = 0
+    steps: int = bounded(100, low=1)
+    step_size: float = bounded(1.0, above=0)
+    gamma: float = bounded(0.05, above=0, high=1)
+    init: float = bounded(1.0, above=0)
+    levels: int | None = bounded(None, low=2)
+    refine: int = bounded(0, low=0)
 
     def __post_init__(self) -> None:
         """Refuse a grid of fewer than two grey levels."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, minimum_norm, norms, passes
@@ -37,10 +38,10 @@ class DeepFool:
     rival to be linearised: testing first keeps the fooled images out of the expensive part.
     """
 
-    steps: int = 50
-    candidates: int = 10
-    overshoot: float = 0.02
-    refine: int = 0
+    steps: int = bounded(50, low=1)
+    candidates: int = bounded(10, low=2)
+    overshoot: float = bounded(0.02, low=0)
+    refine: int = bounded(0, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")

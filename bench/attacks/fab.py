@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tiling
@@ -89,12 +90,12 @@ def rises(model: Any, x: Tensor, y: Tensor, rivals: Tensor) -> tuple[Tensor, Ten
 
 @dataclass(frozen=True)
 class _FAB:
-    steps: int = 100
-    restarts: int = 1
-    alpha_max: float = 0.1
-    eta: float = 1.05
-    beta: float = 0.9
-    refine: int = 0
+    steps: int = bounded(100, low=1)
+    restarts: int = bounded(1, low=1)
+    alpha_max: float = bounded(0.1, low=0, high=1)
+    eta: float = bounded(1.05, low=1)
+    beta: float = bounded(0.9, above=0, high=1)
+    refine: int = bounded(0, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -205,7 +206,7 @@ class FABT(_FAB):
     step costs one forward and one backward pass.
     """
 
-    targets: int = 9
+    targets: int = bounded(9, low=1)
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import losses, norms
@@ -40,8 +41,8 @@ class FGSM:
 class BIM:
     """PGD from the clean image (Kurakin et al. 2017). `step_size` None means eps / 5, foolbox's default."""
 
-    steps: int = 10
-    step_size: float | None = None
+    steps: int = bounded(10, low=1)
+    step_size: float | None = bounded(None, above=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -61,9 +62,9 @@ class MIM:
     `step_size` None means eps / 5, the ratio of cleverhans' defaults; the paper takes eps / steps.
     """
 
-    steps: int = 10
-    step_size: float | None = None
-    decay: float = 1.0
+    steps: int = bounded(10, low=1)
+    step_size: float | None = bounded(None, above=0)
+    decay: float = bounded(1.0, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")

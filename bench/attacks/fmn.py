@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes
@@ -36,13 +37,13 @@ class FMN:
     `refine` bisects at the end between the found image and the clean one, which is not in the paper.
     """
 
-    steps: int = 100
-    step_size: float = 1.0
-    last_step_size: float = 0.01
-    gamma: float = 0.05
-    last_gamma: float = 0.001
+    steps: int = bounded(100, low=1)
+    step_size: float = bounded(1.0, above=0)
+    last_step_size: float = bounded(0.01, low=0)
+    gamma: float = bounded(0.05, above=0, high=1)
+    last_gamma: float = bounded(0.001, low=0, high=1)
     sign: bool = True
-    refine: int = 0
+    refine: int = bounded(0, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")

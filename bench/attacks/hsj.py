@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm, Scene
 from bench.ops import active_set, minimum_norm, norms, passes, rng
@@ -31,11 +32,11 @@ class HopSkipJump:
     on the way is returned, not the last; a halving that does not end in 25 tries leaves the image where it is.
     """
 
-    steps: int = 64
-    samples: int = 100
-    max_samples: int = 10_000
-    starts: int = 100
-    per_class: int = 10
+    steps: int = bounded(64, low=1)
+    samples: int = bounded(100, low=1)
+    max_samples: int = bounded(10_000, low=1)
+    starts: int = bounded(100, low=0)
+    per_class: int = bounded(10, low=1)
     exemplars: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
 
     needs: ClassVar[tuple[str, ...]] = ()

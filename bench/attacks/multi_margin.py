@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.attacks.adaptive import Adaptive
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.ops import losses, passes
 from bench.ops.ascent import Attempt
@@ -30,8 +31,8 @@ class MultiMargin(Adaptive):
     such models `adaptive` includes it.
     """
 
-    steps: int = 100
-    targets: int = 9
+    steps: int = bounded(100, low=1)
+    targets: int = bounded(9, low=1)
 
     adaptive_to: ClassVar[tuple[str, ...]] = ("bilateral",)
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import losses, passes
@@ -15,8 +16,8 @@ from bench.ops.ascent import Attempt, Schedule, first_success
 
 @dataclass(frozen=True)
 class _TowardEach:
-    steps: int = 100
-    step_size: float | None = None
+    steps: int = bounded(100, low=1)
+    step_size: float | None = bounded(None, above=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -64,7 +65,7 @@ class MIMMultiTargeted(_TowardEach):
     `bim_multi_targeted`.
     """
 
-    decay: float = 1.0
+    decay: float = bounded(1.0, low=0)
 
     @property
     def momentum(self) -> float:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, passes, rng
@@ -22,7 +23,7 @@ class Noise:
     in l2 and l1, where points are uniform in the ball.
     """
 
-    draws: int = 10
+    draws: int = bounded(10, low=1)
     corners: bool = True
 
     needs: ClassVar[tuple[str, ...]] = ()

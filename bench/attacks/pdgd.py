@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng
@@ -67,16 +68,16 @@ def proximal(z: Tensor, weight: Tensor, norm: Norm) -> Tensor:
 
 @dataclass(frozen=True)
 class _PrimalDual:
-    steps: int = 500
-    lr: float = 0.1
-    last_lr: float = 0.01
-    ratio: float = 0.01
-    dual_lr: float = 0.1
-    last_dual_lr: float = 0.1
-    ema: float = 0.9
-    restarts: int = 2
-    spread: float = 0.5
-    refine: int = 10
+    steps: int = bounded(500, low=1)
+    lr: float = bounded(0.1, above=0)
+    last_lr: float = bounded(0.01, above=0, high=1)
+    ratio: float = bounded(0.01, above=0)
+    dual_lr: float = bounded(0.1, above=0)
+    last_dual_lr: float = bounded(0.1, low=0, high=1)
+    ema: float = bounded(0.9, low=0, high=1)
+    restarts: int = bounded(2, low=1)
+    spread: float = bounded(0.5, above=0, high=1)
+    refine: int = bounded(10, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     minimal: ClassVar[bool] = True
@@ -154,7 +155,7 @@ class PDPGD(_PrimalDual):
     steps end when it moves by less than 1 % of its size.
     """
 
-    proximal_steps: int = 5
+    proximal_steps: int = bounded(5, low=1)
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import losses, passes, rng
@@ -27,9 +28,9 @@ class PGD:
     3; an image is broken when it is misclassified at all, targeted or not.
     """
 
-    steps: int = 40
-    step_size: float | None = None
-    restarts: int = 1
+    steps: int = bounded(40, low=1)
+    step_size: float | None = bounded(None, above=0)
+    restarts: int = bounded(1, low=1)
     random_start: bool = True
     targeted: bool = False
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, norms, passes, rng
@@ -29,10 +30,10 @@ class SPSA:
     where the model is defined; a pixel on a face of the box then shows half its slope, with the right sign.
     """
 
-    steps: int = 100
-    samples: int = 128
-    delta: float = 0.01
-    lr: float = 0.01
+    steps: int = bounded(100, low=1)
+    samples: int = bounded(128, low=2)
+    delta: float = bounded(0.01, above=0)
+    lr: float = bounded(0.01, above=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, losses, norms, passes, rng
@@ -34,9 +35,9 @@ class Square:
     besides these, as in AutoAttack.
     """
 
-    queries: int = 5000
-    p_init: float = 0.8
-    restarts: int = 1
+    queries: int = bounded(5000, low=1)
+    p_init: float = bounded(0.8, above=0, high=1)
+    restarts: int = bounded(1, low=1)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")

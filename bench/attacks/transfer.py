@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from bench.core.fields import bounded
 from bench.core.from_specs import attack_from
 from bench.core.registry import attacks
 from bench.core.specs import parse_specs
@@ -38,8 +39,8 @@ class Transfer:
 
     model: str = ""
     attack: str = "pgd"
-    steps: int = 40
-    step_size: float | None = None
+    steps: int = bounded(40, low=1)
+    step_size: float | None = bounded(None, above=0)
     surrogate: Any = field(default=None, repr=False, compare=False, metadata={"bound": True})
     method: Any = field(default=None, repr=False, compare=False, metadata={"bound": True})
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.attacks.cw import CW
 from bench.attacks.deepfool import DeepFool
+from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Attack, Budget, Norm
 from bench.ops import active_set, norms
@@ -35,11 +36,11 @@ class CWWithin:
     this is the one of the public TRADES challenge. The search knows nothing of the budget: a weak attack by design.
     """
 
-    searches: int = 5
-    steps: int = 100
-    lr: float = 0.1
-    c0: float = 100.0
-    confidence: float = 0.0
+    searches: int = bounded(5, low=1)
+    steps: int = bounded(100, low=1)
+    lr: float = bounded(0.1, above=0)
+    c0: float = bounded(100.0, above=0)
+    confidence: float = bounded(0.0, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
@@ -59,9 +60,9 @@ class DeepFoolWithin:
     Steps, candidates and overshoot are cleverhans' defaults and the paper's; for the rule see `cw_within`.
     """
 
-    steps: int = 50
-    candidates: int = 10
-    overshoot: float = 0.02
+    steps: int = bounded(50, low=1)
+    candidates: int = bounded(10, low=2)
+    overshoot: float = bounded(0.02, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)

@@ -14,6 +14,7 @@ from bench.core.types import UserError
 from bench.ops import losses
 
 Solution = Literal["main", "sup", "one_hot"]
+SOLUTIONS: tuple[Solution, ...] = get_args(Solution)
 _FLOOR = 1e-8
 _TINY = 1e-12
 
@@ -54,8 +55,8 @@ class LabelAdversary:
     top: int = 0
 
     def __post_init__(self) -> None:
-        if self.solution not in get_args(Solution):
-            known = suggestion(str(self.solution), list(get_args(Solution)))
+        if self.solution not in SOLUTIONS:
+            known = suggestion(str(self.solution), [*SOLUTIONS])
             raise UserError(f"label solution {self.solution!r} is unknown: {known}")
         if not 1 <= self.beta < torch.inf:
             raise UserError(f"beta {self.beta} would put a wrong class before the true one: give at least 1")
