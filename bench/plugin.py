@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from bench.core.registry import attacks as _attacks
 from bench.core.types import Attack, Budget, Norm, Objective, Scene, UserError
-from bench.ops.active_set import Found as Proposals
-from bench.ops.active_set import wrong as misclassified
+from bench.ops.active_set import Proposals, misclassified
 from bench.ops.ascent import Attempt, Schedule, first_success
 from bench.ops.norms import Ball, per_example, size, steepest
-from bench.ops.passes import ascent_direction as input_gradient
-from bench.ops.passes import outputs, reference_outputs
+from bench.ops.passes import input_gradient, outputs, reference_outputs
 from bench.ops.rng import fold, integers, normal, signs, uniform
 
 __all__ = [

@@ -48,7 +48,7 @@ class Scene:
         if threat is None or threat.eps is None:
             raise ValueError(f"{case.model} has no eps of its own")
         with frozen(tested.model):
-            right = ~active_set.wrong(passes.reference_outputs(tested.model, data.images), data.labels)
+            right = ~active_set.misclassified(passes.reference_outputs(tested.model, data.images), data.labels)
         return cls(tested.model, data.select(right.nonzero().squeeze(1)[:count]), threat.norm, threat.eps)
 
     def grid(self) -> list[float]:

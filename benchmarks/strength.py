@@ -55,7 +55,7 @@ class Target:
         tested = subject(Request(name, "", n=4 * IMAGES))
         data = tested.data
         with frozen(tested.model):
-            right = ~active_set.wrong(passes.reference_outputs(tested.model, data.images), data.labels)
+            right = ~active_set.misclassified(passes.reference_outputs(tested.model, data.images), data.labels)
         kept = right.nonzero().squeeze(1)[:IMAGES]
         return cls(name, tested.model, data.images[kept], data.labels[kept], data.indices[kept])
 

@@ -73,7 +73,7 @@ def forms(model: nn.Module, x: Tensor, compiled: bool) -> dict[str, Any]:
 
 def _pass(form: Any, x: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
     began = time.process_time()
-    _, logits, gradient = passes.ascent_direction(losses.logit_margin, form, x, y)
+    _, logits, gradient = passes.input_gradient(losses.logit_margin, form, x, y)
     return time.process_time() - began, logits, gradient
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from bench.attacks.adaptive import Adaptive
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Scene
+from bench.core.types import HasFeatures, Scene
 from bench.ops import passes
 from bench.ops.ascent import Attempt
 from bench.ops.latent_losses import AdrObjective, Divergence
@@ -19,12 +19,20 @@ from bench.ops.latent_losses import AdrObjective, Divergence
 
 @attacks.register("adr")
 @dataclass(frozen=True)
-class ADR(Adaptive):
+class ADR(Adaptive[HasFeatures]):
     """CE + lc L_lc + gb L_gb + smt L_smt - conf L_conf: away from the clean features and the clean prediction.
 
-    Against Bui et al. 2020, whose weights a checkpoint's stanza sets. With `drop`, the sum first, then the sum without
-    each of its terms in turn, cross-entropy too: a term may lead the ascent astray. The global term is over `per_class`
-    exemplars of each class, as `latent` has them, not over a batch, so that an image meets the same ones in any batch.
+    Against Bui et al. 2020. A checkpoint's stanza sets the weights to what the model was trained with.
+
+    Args:
+        lc: weight of local compactness.
+        gb: weight of global compactness, over the exemplars and not over a batch, so that an image meets the same ones
+            in any batch.
+        smt: weight of smoothness.
+        conf: weight of confidence.
+        drop: climb the sum first, then the sum without each of its terms in turn, cross-entropy too: a term may lead
+            the ascent astray.
+        per_class: exemplars of each class, as `latent` has them.
     """
 
     lc: float = bounded(1.0, low=0)
@@ -42,7 +50,7 @@ class ADR(Adaptive):
         """Fetch the exemplars before a run."""
         return replace(self, exemplars=scene.exemplars(self.per_class)) if self.gb else self
 
-    def attempts(self, model: Any, x: Tensor, y: Tensor) -> Iterator[Attempt]:
+    def attempts(self, model: HasFeatures, x: Tensor, y: Tensor) -> Iterator[Attempt]:
         """One ascent on the sum, and one without each term."""
         weights = Divergence(self.lc, self.gb, self.smt, self.conf)
         whole = AdrObjective(weights, anchors=self._anchors(model, x))
@@ -55,7 +63,7 @@ class ADR(Adaptive):
         for term in terms:
             yield Attempt(replace(whole, weights=weights.without(term)), references)
 
-    def _anchors(self, model: Any, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _anchors(self, model: HasFeatures, x: Tensor) -> tuple[Tensor, Tensor] | None:
         if not self.gb:
             return None
         if self.exemplars is None:

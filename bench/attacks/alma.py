@@ -99,31 +99,31 @@ class ALMA:
 
     def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        found, clean = active_set.Found(x), passes.outputs(model, x)
-        near = Budget("linf", torch.full_like(found.size, self.spread, dtype=torch.float64))
+        proposals, clean = active_set.Proposals(x), passes.outputs(model, x)
+        near = Budget("linf", torch.full_like(proposals.size, self.spread, dtype=torch.float64))
         for turn in range(self.restarts):
             z = norms.Ball.around(x, near).sample(rng.fold(keys, turn)) if turn else x
-            self.run(model, x, y, z, clean, budget.norm, found)
-        minimum_norm.toward_clean(model, x, y, found, budget.norm, self.refine)
-        return found.x_adv
+            self.run(model, x, y, z, clean, budget.norm, proposals)
+        minimum_norm.toward_clean(model, x, y, proposals, budget.norm, self.refine)
+        return proposals.x_adv
 
     def run(
-        self, model: Any, x: Tensor, y: Tensor, z: Tensor, clean: Tensor, norm: Norm, found: active_set.Found
+        self, model: Any, x: Tensor, y: Tensor, z: Tensor, clean: Tensor, norm: Norm, proposals: active_set.Proposals
     ) -> None:
-        """One search from z (N, C, H, W); `clean` (N, K) are the logits of x. Updates `found`."""
+        """One search from z (N, C, H, W); `clean` (N, K) are the logits of x. Updates `proposals`."""
         rows = active_set.everything(x)
         square, momentum = torch.ones_like(x), torch.zeros_like(x)
         one = torch.ones(len(x), device=x.device)
         duals, first = Multipliers(one, one, one), torch.full_like(one, torch.inf)
         for step in range(self.steps):
-            value, logits, slope = passes.ascent_direction(constraint, model, z, y, clean, rows=rows)
-            fooled, delta = active_set.wrong(logits, y), z - x
-            found.record_smaller(rows, z, fooled, norms.size(delta, norm))
+            value, logits, slope = passes.input_gradient(constraint, model, z, y, clean, rows=rows)
+            fooled, delta = active_set.misclassified(logits, y), z - x
+            proposals.record_smaller(rows, z, fooled, norms.size(delta, norm))
             first = torch.where(fooled, first.clamp_max(step), first)
             pull = self.pull(duals, value, first.isfinite(), step)
             gradient = norms.per_example(pull, x) * slope + norms.steepest(delta, "l2")
             square = self.alpha * square + (1 - self.alpha) * gradient.square()
             momentum = self.alpha * momentum + gradient / (square.sqrt() + _TINY)
             z = (z - norms.per_example(self.rate(first, step), x) * momentum).clamp(0, 1)
-        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
-        found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+        fooled = active_set.misclassified(passes.outputs(model, z, rows=rows), y)
+        proposals.record_smaller(rows, z, fooled, norms.size(z - x, norm))

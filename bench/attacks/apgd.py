@@ -1,29 +1,33 @@
 """Auto-PGD (Croce and Hein 2020): projected ascent without a step size to choose.
 
-In linf and l2 it is algorithm 1 with the parameters of AutoAttack's standard version: momentum 0.75, first step size
-2 eps, step sizes reviewed after 22, 41, 57, 70, 80, 87, 93 and 99 of 100 steps, each image by itself, and a random
-start on the surface of the ball. In l1 it is l1-APGD of Mind the box (Croce and Hein 2021) with its stages at 3, 2
-and 1 eps.
+Linf and l2: algorithm 1 with the parameters of AutoAttack's standard version. L1: l1-APGD of Mind the box (Croce and
+Hein 2021), its stages at 3, 2 and 1 eps.
 
-Deviations from the authors' code. Three change no verdict: an image leaves with its first misclassified point, where
-theirs goes on and returns the last one; nothing is differentiated after the last step; an image at eps 0 is returned as
-it is. Two change the draw but not the strength: random starts are each image's own, and the first rise is counted from
-the value at the start, as in the paper, where theirs counts it from zero.
+Deviations from the authors' code that change no verdict:
+- an image leaves with its first misclassified point, where theirs goes on and returns the last one;
+- nothing is differentiated after the last step;
+- an image at eps 0 is returned as it is.
+
+Deviations that change the draw but not the strength:
+- random starts are each image's own;
+- the first rise is counted from the value at the start, as in the paper, where theirs counts it from zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from bench.attacks.apgd_engine import Criterion, Halving, Walk, climb
-from bench.attacks.apgd_l1 import Sparse, inside, onto_ball_in_box, stages
+from bench.attacks.apgd_engine import Criterion, HalvedSteps, Iterates, climb
+from bench.attacks.apgd_l1 import SparseSteps, inside, onto_ball_in_box, stages
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
-from bench.ops import active_set, losses, norms, passes, rng
+from bench.core.types import Budget, Classifier, Norm
+from bench.ops import losses, norms, passes, rng
+from bench.ops.active_set import Proposals
 
 
 @dataclass(frozen=True)
@@ -38,39 +42,55 @@ class _AutoPGD:
     minimal: ClassVar[bool] = False
 
     def toward(
-        self, criterion: Criterion, targets: Tensor, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor
+        self,
+        criterion: Criterion,
+        targets: Tensor,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        budget: Budget,
+        keys: Tensor,
     ) -> Tensor:
         """Climb for each column of targets (N, J) in turn, `restarts` times, with the images that still stand."""
-        found, ball = active_set.Found(x), norms.Ball.around(x, budget)
-        run = self._through_stages if budget.norm == "l1" else self._halving
+        proposals, ball = Proposals(x), norms.Ball.around(x, budget)
+        run = self._through_stages if budget.norm == "l1" else self._halved_steps
         for turn, target in enumerate(targets.repeat_interleave(self.restarts, dim=1).unbind(1)):
-            rows = (found.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
+            rows = (proposals.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
             if not len(rows):
                 break
-            walk = Walk(ball.keep(rows), rows, y[rows], target[rows])
-            run(model, criterion, walk, rng.fold(keys[rows], turn), found)
-        return found.x_adv
+            iterates = Iterates(ball.keep(rows), rows, y[rows], target[rows])
+            run(model, criterion, iterates, rng.fold(keys[rows], turn), proposals)
+        return proposals.x_adv
 
-    def _halving(self, model: Any, criterion: Criterion, walk: Walk, keys: Tensor, found: active_set.Found) -> None:
+    def _halved_steps(
+        self, model: Classifier, criterion: Criterion, iterates: Iterates, keys: Tensor, proposals: Proposals
+    ) -> None:
         """One run in linf or l2."""
-        ball, shape = walk.ball, walk.z.shape[1:]
+        ball, shape = iterates.ball, iterates.z.shape[1:]
         draw = rng.uniform(keys, shape) * 2 - 1 if ball.norm == "linf" else rng.normal(keys, shape)
         reach = ball.eps / norms.size(draw, ball.norm)
-        walk.begin(ball.project(ball.x + (draw * norms.per_example(reach.float(), draw)).to(ball.x.dtype)))
-        climb(model, criterion, walk, Halving(ball.eps, self.steps, self.rho), self.steps, self.eot_iter, found)
+        iterates.begin(ball.project(ball.x + (draw * norms.per_example(reach.float(), draw)).to(ball.x.dtype)))
+        rule = HalvedSteps(ball.eps, self.steps, self.rho)
+        climb(model, criterion, iterates, rule, self.steps, self.eot_iter, proposals)
 
     def _through_stages(
-        self, model: Any, criterion: Criterion, walk: Walk, keys: Tensor, found: active_set.Found
+        self, model: Classifier, criterion: Criterion, iterates: Iterates, keys: Tensor, proposals: Proposals
     ) -> None:
         """One run in l1: each radius starts at the best point of the one before. Only the last one's are lawful."""
-        ball, z = walk.ball, walk.z + rng.normal(keys, walk.z.shape[1:]).to(walk.z.dtype)
+        ball, z = iterates.ball, iterates.z + rng.normal(keys, iterates.z.shape[1:]).to(iterates.z.dtype)
         for radius, steps in stages(self.steps):
             eps = inside(radius * ball.eps)
-            walk.begin(onto_ball_in_box(ball.x, z - ball.x, eps))
+            iterates.begin(onto_ball_in_box(ball.x, z - ball.x, eps))
             climb(
-                model, criterion, walk, Sparse(walk, eps, steps), steps, self.eot_iter, found if radius == 1 else None
+                model,
+                criterion,
+                iterates,
+                SparseSteps(iterates, eps, steps),
+                steps,
+                self.eot_iter,
+                proposals if radius == 1 else None,
             )
-            z = walk.best
+            z = iterates.best
 
 
 @attacks.register("apgd_ce")
@@ -78,12 +98,15 @@ class _AutoPGD:
 class APGDCE(_AutoPGD):
     """Auto-PGD on cross-entropy, the first attack of AutoAttack; see `bench.attacks.apgd` for the algorithm.
 
-    `rho` is the share of rising steps below which a step size is halved. `eot_iter` passes are averaged at each point,
-    for models that draw random numbers (AutoAttack's "rand" takes 20), and the mean logits decide whether the image is
-    misclassified; the authors' code asks the last draw. AutoAttack takes 5 `restarts` in l1.
+    Args:
+        steps: steps of a run.
+        restarts: runs, each from a random start; AutoAttack takes 5 in l1.
+        rho: share of rising steps below which a step size is halved.
+        eot_iter: passes averaged at each point, for models that draw random numbers (AutoAttack's "rand" takes 20). The
+            mean logits decide whether the image is misclassified; the authors' code asks the last draw.
     """
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         return self.toward(_untargeted(losses.cross_entropy), y[:, None], model, x, y, budget, keys)
 
@@ -96,7 +119,7 @@ class APGDDLR(_AutoPGD):
     For 3 classes or more. Fields as in `apgd_ce`. In no standard version, but in AutoAttack's "plus" and "rand".
     """
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         return self.toward(_untargeted(losses.dlr), y[:, None], model, x, y, budget, keys)
 
@@ -112,7 +135,7 @@ class APGDT(_AutoPGD):
 
     targets: int = bounded(9, low=1)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         standing = (budget.bound("apgd_t") > 0).nonzero().squeeze(1)
         logits = passes.outputs(model, x[standing], rows=standing)
@@ -121,11 +144,10 @@ class APGDT(_AutoPGD):
         return self.toward(losses.targeted_dlr, targets, model, x, y, budget, keys)
 
 
-def _untargeted(criterion: Any) -> Criterion:
+def _untargeted(criterion: Callable[[Tensor, Tensor], Tensor]) -> Criterion:
     """A criterion of logits and labels that is handed a target all the same."""
 
     def untargeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-        values: Tensor = criterion(logits, y)
-        return values
+        return criterion(logits, y)
 
     return untargeted

@@ -1,4 +1,4 @@
-"""Auto-PGD's gait in l1: sparse steps, and the exact projection onto the l1 ball cut with the box."""
+"""Auto-PGD's step rule in l1: sparse steps, and the exact projection onto the l1 ball cut with the box."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attacks.apgd_engine import Walk
+from bench.attacks.apgd_engine import Iterates
 from bench.ops import norms
 
 _SHRINK, _SETTLED, _LEAST_STEP = 1.5, 0.95, 0.1
@@ -28,13 +28,13 @@ def inside(eps: Tensor) -> Tensor:
 def onto_ball_in_box(x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
     """The point (N, C, H, W) nearest in l2 to x + delta within eps (N,) of x in l1 and in [0, 1].
 
-    After Mind the box (Croce and Hein 2021): every magnitude is lowered by the same threshold and cut at the
-    box. Lowering gains nothing on a pixel until the threshold passes what the box cuts off, so the total size is
-    piecewise linear in the threshold with two bends a pixel, which are sorted.
+    After Mind the box (Croce and Hein 2021): every magnitude is lowered by the same threshold and cut at the box.
     """
     flat, start = delta.flatten(1).double(), x.flatten(1).double()
     magnitude = flat.abs()
     room = torch.where(flat > 0, 1 - start, start)
+    # Lowering gains nothing on a pixel until the threshold passes what the box cuts off: the total size is piecewise
+    # linear in the threshold, with two bends a pixel, which are sorted.
     bends, order = torch.cat([(magnitude - room).clamp_min(0), magnitude], 1).sort(dim=1, stable=True)
     slopes = torch.where(order < flat.shape[1], 1.0, -1.0).double().cumsum(1)
     whole = magnitude.minimum(room).sum(1)
@@ -47,22 +47,23 @@ def onto_ball_in_box(x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
     return (start + flat.sign() * lowered).to(x.dtype).clamp(0, 1).view_as(x)
 
 
-class Sparse:
+class SparseSteps:
     """Steps along the signs of the largest gradient entries (Mind the box, l1-APGD), `eps` (N,) long at most.
 
-    How many entries: the pixels changed at the best point, divided by 1.5. At a review, images whose best point has
-    grown sparser by 5 % go back to it and take full steps again; the others' steps shrink by 1.5, down to a tenth.
+    The number of entries is that of the pixels changed at the best point, divided by 1.5. At a review, images whose
+    best point has grown sparser by 5 % go back to it and take full steps again; the others' steps shrink by 1.5, down
+    to a tenth.
     """
 
-    def __init__(self, walk: Walk, eps: Tensor, steps: int) -> None:
+    def __init__(self, iterates: Iterates, eps: Tensor, steps: int) -> None:
         self.every = max(int(0.04 * steps), 1)
         self.eps, self.step_size = eps, eps
-        self.used = _changed(walk.z, walk.ball.x)
+        self.used = _changed(iterates.z, iterates.ball.x)
         self.chosen = self.used / _SHRINK
 
-    def move(self, walk: Walk, step: int) -> Tensor:
-        """See `apgd_walk.Gait`."""
-        z, x, slope = walk.z, walk.ball.x, walk.gradient.flatten(1)
+    def move(self, iterates: Iterates, step: int) -> Tensor:
+        """See `StepRule`."""
+        z, x, slope = iterates.z, iterates.ball.x, iterates.gradient.flatten(1)
         size = slope.abs()
         last = self.chosen.ceil().clamp(1, slope.shape[1]).long() - 1
         least = size.sort(dim=1, descending=True).values.gather(1, last[:, None])
@@ -71,11 +72,11 @@ class Sparse:
         stride = signs.view_as(z) * norms.per_example(share.to(z.dtype), z)
         return onto_ball_in_box(x, z + stride - x, self.eps)
 
-    def review(self, walk: Walk, values: Tensor, step: int) -> Tensor | None:
-        """See `apgd_walk.Gait`."""
+    def review(self, iterates: Iterates, values: Tensor, step: int) -> Tensor | None:
+        """See `StepRule`."""
         if step == 0 or step % self.every:
             return None
-        used = _changed(walk.best, walk.ball.x)
+        used = _changed(iterates.best, iterates.ball.x)
         sparser = used < _SETTLED * self.used
         shrunk = (self.step_size / _SHRINK).maximum(self.eps * _LEAST_STEP)
         self.step_size = torch.where(sparser, self.eps, shrunk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,8 +17,9 @@ from bench.attacks.fab import FAB, FABT
 from bench.attacks.square import Square
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Attack, Budget, Norm, Scene, UserError
-from bench.ops import active_set, passes, rng
+from bench.core.types import Attack, Budget, Classifier, Norm, Scene, UserError
+from bench.ops import passes, rng
+from bench.ops.active_set import Proposals
 
 _VERSIONS = ("standard", "plus", "rand")
 _FEWEST = 4
@@ -45,17 +46,17 @@ class _Ensemble:
         """Names and attacks, in order."""
         raise NotImplementedError
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        eps, found = budget.bound("autoattack"), active_set.Found(x)
+        eps, proposals = budget.bound("autoattack"), Proposals(x)
         for turn, (_, stage) in enumerate(self.stages(budget.norm)):
-            rows = found.missing
+            rows = proposals.missing
             if not len(rows):
                 break
             with passes.among(rows):
                 z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), rng.fold(keys[rows], turn))
-            found.record(rows, z, (z != x[rows]).flatten(1).any(1))
-        return found.x_adv
+            proposals.record(rows, z, (z != x[rows]).flatten(1).any(1))
+        return proposals.x_adv
 
 
 @attacks.register("autoattack")
@@ -63,9 +64,12 @@ class _Ensemble:
 class AutoAttack(_Ensemble):
     """AutoAttack with every parameter as published; anything else is called `autoattack-custom`.
 
-    `version` is "standard" (APGD-CE, targeted APGD-DLR, targeted FAB, Square with 5,000 queries), "plus" (APGD on both
-    losses and untargeted FAB from 5 starts each, Square, and the two targeted attacks) or "rand" (APGD on both losses,
-    gradients averaged over 20 draws). For 4 classes or more, in linf and l2: in l1 there is no Square here.
+    For 4 classes or more, in linf and l2: in l1 there is no Square here.
+
+    Args:
+        version: "standard" (APGD-CE, targeted APGD-DLR, targeted FAB, Square with 5,000 queries), "plus" (APGD on both
+            losses and untargeted FAB from 5 starts each, Square, and the two targeted attacks) or "rand" (APGD on both
+            losses, gradients averaged over 20 draws).
     """
 
     def bind(self, scene: Scene) -> AutoAttack:
@@ -99,9 +103,14 @@ class AutoAttack(_Ensemble):
 class AutoAttackCustom(_Ensemble):
     """AutoAttack's stages with other parameters, for fewer classes, or in l1; not to be quoted as AutoAttack.
 
-    `steps` are those of APGD and FAB, `queries` those of Square, `restarts` those of APGD on untargeted losses and of
-    Square, `targets` at most as many as there are other classes. `version` gives the stages: with 3 classes the
-    untargeted loss takes the targeted one's place, with 2 cross-entropy alone is left of APGD; l1 has no Square.
+    Args:
+        version: which stages, as in `autoattack`. With 3 classes the untargeted loss takes the targeted one's place,
+            with 2 cross-entropy alone is left of APGD; in l1 there is no Square.
+        steps: steps of APGD and FAB.
+        queries: queries of Square.
+        restarts: runs of APGD on untargeted losses, of untargeted FAB and of Square.
+        targets: target classes, at most as many as there are other classes.
+        eot_iter: passes that APGD averages at each point.
     """
 
     steps: int = bounded(100, low=1)

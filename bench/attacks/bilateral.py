@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from bench.attacks.adaptive import Adaptive
 from bench.core.fields import bounded
 from bench.core.registry import attacks
+from bench.core.types import Classifier
 from bench.ops import passes
 from bench.ops.adversarial_labels import SOLUTIONS, LabelAdversary, Solution, soft_ce
 from bench.ops.ascent import Attempt
@@ -18,7 +19,7 @@ from bench.ops.ascent import Attempt
 
 @attacks.register("bilateral")
 @dataclass(frozen=True)
-class Bilateral(Adaptive):
+class Bilateral(Adaptive[Classifier]):
     """PGD on cross-entropy of the clean image's adversarial label: R-MC-LA's training loss, climbed (sections 3 and 5).
 
     A checkpoint's stanza sets the fields to what the model was trained with. `adaptive` includes it for such models.
@@ -31,7 +32,7 @@ class Bilateral(Adaptive):
 
     adaptive_to: ClassVar[tuple[str, ...]] = ("bilateral",)
 
-    def attempts(self, model: Any, x: Tensor, y: Tensor) -> Iterator[Attempt]:
+    def attempts(self, model: Classifier, x: Tensor, y: Tensor) -> Iterator[Attempt]:
         """One ascent, against the labels of the clean logits."""
         adversary = LabelAdversary(self.labels, self.beta, self.gamma, self.top)
         yield Attempt(soft_ce, (adversary(passes.outputs(model, x), y),))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
-from bench.ops import active_set, losses, minimum_norm, norms, passes, tiling
+from bench.core.types import Budget, Classifier, Norm
+from bench.ops import active_set, adam, losses, minimum_norm, norms, passes, tiling
+from bench.ops.active_set import Proposals
+from bench.ops.adam import Adam
 
 # The tanh covers a little more than the box, so that pixels of exactly 0 and 1 have a near preimage and a real slope:
 # with the original's 0.999999, hundreds of steps go by before such a pixel has moved at all.
 _INSIDE = 0.95
-_BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 
 
 def free(x: Tensor) -> Tensor:
@@ -43,9 +44,7 @@ class _Search:
     searches: Tensor
     start: Tensor
     w: Tensor
-    mean: Tensor
-    square: Tensor
-    step: Tensor
+    adam: Adam
     succeeded: Tensor
     lowest: Tensor
     checked: Tensor
@@ -53,7 +52,7 @@ class _Search:
     @classmethod
     def begin(cls, x: Tensor, y: Tensor, c0: float) -> _Search:
         none = torch.zeros(len(x), device=x.device, dtype=x.dtype)
-        count, infinite, start = none.long(), torch.full_like(none, torch.inf), free(x)
+        infinite, start = torch.full_like(none, torch.inf), free(x)
         return cls(
             rows=active_set.everything(x),
             x=x,
@@ -61,21 +60,14 @@ class _Search:
             c=torch.full_like(none, c0),
             low=none,
             high=infinite,
-            searches=count,
+            searches=none.long(),
             start=start,
             w=start.clone(),
-            mean=torch.zeros_like(x),
-            square=torch.zeros_like(x),
-            step=count.clone(),
-            succeeded=count.bool(),
+            adam=Adam.begin(x),
+            succeeded=none.bool(),
             lowest=infinite.clone(),
             checked=infinite.clone(),
         )
-
-    def keep(self, left: Tensor) -> None:
-        """Drop the images that are not at places `left` (m,)."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[left])
 
     def next_constant(self, over: Tensor) -> None:
         """Choose the next c of the images `over` (n,) by their last search, and start again from the clean image."""
@@ -84,33 +76,28 @@ class _Search:
         following = torch.where(self.high.isinf(), self.c * 10, (self.low + self.high) / 2)
         self.c = torch.where(over, following, self.c)
         self.searches = self.searches + over
-        image = norms.per_example(over, self.w)
-        self.w = torch.where(image, self.start, self.w)
-        self.mean.masked_fill_(image, 0)
-        self.square.masked_fill_(image, 0)
-        self.step.masked_fill_(over, 0)
+        self.w = torch.where(norms.per_example(over, self.w), self.start, self.w)
+        self.adam.restart(over)
         self.succeeded.masked_fill_(over, False)
         self.lowest.masked_fill_(over, torch.inf)
         self.checked.masked_fill_(over, torch.inf)
 
     def descend(self, t: Tensor, delta: Tensor, gradient: Tensor, pull: Tensor, lr: float) -> None:
-        """One step of Adam (Kingma and Ba 2015) on w, with each image's own count of steps.
+        """One step of Adam on w, with each image's own count of steps.
 
         The loss is |delta|^2 - pull * margin for delta (n, C, H, W) and pull (n,); `gradient` is the margin's, t the
         tanh of w. All three images are used up.
         """
-        self.step += 1
-        count = self.step.double()
-        rate = norms.per_example((lr / (1 - _BETA1**count)).to(t.dtype), t)
-        spread = norms.per_example((1 - _BETA2**count).rsqrt().to(t.dtype), t)
+        self.adam.count += 1
+        first, second = self.adam.corrections()
+        rate = norms.per_example((lr / first).to(t.dtype), t)
+        spread = norms.per_example(second.rsqrt().to(t.dtype), t)
         pull = norms.per_example(pull, t)
         for cut in tiling.parts(len(t), t[:1].numel(), t.device):
             slope = t[cut].square_().neg_().add_(1).mul_(0.5 / _INSIDE)
             downhill = delta[cut].mul_(2).sub_(gradient[cut].mul_(pull[cut])).mul_(slope)
-            mean, square = self.mean[cut], self.square[cut]
-            mean.lerp_(downhill, 1 - _BETA1)
-            square.mul_(_BETA2).addcmul_(downhill, downhill, value=1 - _BETA2)
-            root = square.sqrt().mul_(spread[cut]).add_(_TINY)
+            mean, square = self.adam.add_part(cut, downhill)
+            root = square.sqrt().mul_(spread[cut]).add_(adam.TINY)
             self.w[cut].sub_((mean * rate[cut]).div_(root))
 
 
@@ -119,15 +106,20 @@ class _Search:
 class CW:
     """Carlini and Wagner's l2 attack (2017, section V), untargeted.
 
-    Minimises |x' - x|^2 + c max(z_y - max z_k + confidence, 0) by Adam on w, where x' is a scaled tanh of w. c starts
-    at `c0`, grows tenfold until an image is found, then is bisected: `searches` values in all, each from the clean
-    image with a fresh optimiser. What counts as found is the image itself, at its distance from x, with a margin of at
-    least `confidence` in logits.
+    Minimises |x' - x|^2 + c max(z_y - max z_k + confidence, 0) by Adam on w, where x' is a scaled tanh of w. c grows
+    tenfold until an image is adversarial, then is bisected; each search starts from the clean image.
 
-    Against the original: 1000 steps a search instead of 10 000; with `abort_early` each image, not the batch, ends its
-    search when its lowest loss fell by less than 0.01 % in a tenth of the steps; the tanh is stretched by 5 % and
-    clipped, so that pixels of exactly 0 and 1 start unchanged and can move. `refine` bisects at the end between the
-    found image and the clean one, which is not in the paper.
+    Args:
+        searches: values of c.
+        steps: steps of a search; the original takes 10 000.
+        lr: Adam's rate.
+        c0: the first c.
+        confidence: the least margin in logits of an image that counts.
+        abort_early: each image, not the batch, ends its search when its lowest loss fell by less than 0.01 % in a tenth
+            of the steps.
+        refine: bisections at the end between the adversarial image and the clean one, which are not in the paper.
+
+    Deviation: the tanh is stretched by 5 % and clipped, so that pixels of exactly 0 and 1 start unchanged and can move.
     """
 
     searches: int = bounded(9, low=1)
@@ -144,46 +136,46 @@ class CW:
 
     def over(self, state: _Search) -> Tensor:
         """Whether (n,) each image's search for its present c is over: out of steps, or without progress."""
-        over = state.step >= self.steps
+        over = state.adam.count >= self.steps
         if not self.abort_early:
             return over
-        due = state.step % max(1, self.steps // 10) == 0
+        due = state.adam.count % max(1, self.steps // 10) == 0
         stalled = due & ~(state.lowest <= 0.9999 * state.checked)
         state.checked = torch.where(due, state.lowest, state.checked)
         return over | stalled
 
-    def advance(self, model: Any, state: _Search, found: active_set.Found) -> None:
+    def advance(self, model: Classifier, state: _Search, proposals: Proposals) -> None:
         """One forward and one backward pass: record what is adversarial, then move every image.
 
         Nothing is recorded of an image that has made all its searches and waits for the others to leave with it.
         """
         t = state.w.tanh()
         z = boxed(t)
-        margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, state.y, rows=state.rows)
+        margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, state.y, rows=state.rows)
         delta = z - state.x
         size = norms.size(delta, "l2")
         enough = minimum_norm.fools(logits, state.y, self.confidence)
-        found.record_smaller(state.rows, z, enough & (state.searches < self.searches), size)
+        proposals.record_smaller(state.rows, z, enough & (state.searches < self.searches), size)
         state.succeeded |= enough
         hinge = (self.confidence - margin).clamp_min(0)
         state.lowest = state.lowest.minimum(size.square() + state.c * hinge)
         state.descend(t, delta, gradient, torch.where(hinge > 0, state.c, 0), self.lr)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        found, state = active_set.Found(x), _Search.begin(x, y, self.c0)
-        wrong = active_set.wrong(passes.outputs(model, x, rows=state.rows), y)
-        found.record(state.rows, x, wrong)
-        state.keep((~wrong).nonzero().squeeze(1))
+        proposals, state = Proposals(x), _Search.begin(x, y, self.c0)
+        wrong = active_set.misclassified(passes.outputs(model, x, rows=state.rows), y)
+        proposals.record(state.rows, x, wrong)
+        active_set.cut(state, (~wrong).nonzero().squeeze(1))
         for step in range(self.searches * max(self.steps, 1)):
             if not len(state.rows):
                 break
-            self.advance(model, state, found)
+            self.advance(model, state, proposals)
             over = self.over(state)
             if active_set.maybe(over):
                 state.next_constant(over)
             left = active_set.remaining(state.searches < self.searches, step)
             if left is not None:
-                state.keep(left)
-        minimum_norm.toward_clean(model, x, y, found, "l2", self.refine, self.confidence)
-        return found.x_adv
+                active_set.cut(state, left)
+        minimum_norm.toward_clean(model, x, y, proposals, "l2", self.refine, self.confidence)
+        return proposals.x_adv

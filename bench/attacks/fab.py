@@ -1,26 +1,24 @@
 """Fast adaptive boundary attack: projections onto the linearised boundary inside the box, pulled toward the image.
 
 FAB (Croce and Hein 2020, "Minimally distorted adversarial examples", algorithm 1) with the parameters of AutoAttack's
-standard version. Each step linearises the boundary, projects the point and the clean image onto it within the box,
-oversteps by `eta`, and mixes the two by their distances, the clean image's share at most `alpha_max`. An adversarial
-point is recorded and drawn to a share `beta` of its perturbation.
+standard version.
 
 Deviations:
 - one forward pass tells whether a point is adversarial and gives the gradient there. The authors' code asks for the
-  label, draws the point back and runs the model again; here a point that was drawn back is projected onto the plane
-  found where it came from. Sizes found are the same on average, smaller in linf, at half the forward passes;
+  label, draws the point back and runs the model again; here a point that was drawn back is projected onto the plane of
+  the boundary where it came from. Sizes are the same on average, smaller in linf, at half the forward passes;
 - the attack looks for the smallest perturbation over all targets; given a budget with an eps, as in an ensemble, an
-  image leaves once it is found within it, and one found beyond it comes back clean;
+  image leaves once it is adversarial within it, and one that is adversarial only beyond it comes back clean;
 - the paper's final search is `refine` bisections toward the clean image where no eps is given, none by default as in
   AutoAttack;
-- restarts after the first begin at random points of the ball of half the size found so far, or half of eps, or half of
+- restarts after the first begin at random points of a ball of half the smallest size so far, half of eps, or half of
   what the box allows, whichever is smallest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,20 +26,20 @@ from torch.nn import functional as F
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tiling
+from bench.ops.active_set import Proposals
 
-_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _TINY = 1e-30
 
 
 def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """The smallest step (N, C, H, W) from z, in `norm`, to the plane where <slope, step> = gap (N,), inside [0, 1].
 
-    Where the box does not reach the plane, the step to its corner nearest to it. In linf all pixels
-    move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1 one after the other,
-    the steepest first. In the precision of z, slopes relative to the steepest.
+    Where the box does not reach the plane, the step to its corner nearest to it. In the precision of z.
     """
+    # In linf all pixels move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1
+    # one after the other, the steepest first. Slopes are relative to the steepest.
     start, w = z.flatten(1), slope.flatten(1)
     steepest = w.abs().amax(1, keepdim=True).clamp_min(_TINY)
     w = w * torch.where(gap < 0, -1.0, 1.0).to(w)[:, None] / steepest
@@ -80,14 +78,6 @@ def _together(gain: Tensor, room: Tensor, goal: Tensor, norm: Norm) -> Tensor:
     return (pace * time).minimum(room)
 
 
-def rises(model: Any, x: Tensor, y: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of rival classes (N, J) minus the true one's, (N, J); of all other classes where J is 0."""
-    logits = model(x)
-    if not rivals.shape[1]:
-        rivals = (y[:, None] + torch.arange(1, logits.shape[1], device=y.device)) % logits.shape[1]
-    return logits.gather(1, rivals) - logits.gather(1, y[:, None]), logits
-
-
 @dataclass(frozen=True)
 class _FAB:
     steps: int = bounded(100, low=1)
@@ -101,31 +91,33 @@ class _FAB:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = True
 
-    def toward(self, runs: list[Tensor], model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def toward(
+        self, runs: list[Tensor], model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor
+    ) -> Tensor:
         """Make a run for each set of rival classes (N, J) in turn, `restarts` times, and keep the smallest find."""
-        found = active_set.Found(x)
-        found.size = found.size.double()
-        limit = torch.zeros_like(found.size) if budget.eps is None else budget.eps
+        proposals = Proposals(x)
+        proposals.size = proposals.size.double()
+        limit = torch.zeros_like(proposals.size) if budget.eps is None else budget.eps
         hopeful = torch.ones_like(y, dtype=torch.bool) if budget.eps is None else limit > 0
         for turn, rivals in enumerate(runs * self.restarts):
-            rows = ((found.size > limit) & hopeful).nonzero().squeeze(1)
+            rows = ((proposals.size > limit) & hopeful).nonzero().squeeze(1)
             start = x[rows]
             if turn >= len(runs):
                 reach = minimum_norm.farthest(start, budget.norm) if budget.eps is None else budget.eps[rows]
-                near = Budget(budget.norm, found.size[rows].minimum(reach) / 2)
+                near = Budget(budget.norm, proposals.size[rows].minimum(reach) / 2)
                 start = norms.Ball.around(start, near).sample(rng.fold(keys[rows], turn))
-            self.run(model, budget.norm, x[rows], y[rows], rivals[rows], start, rows, limit[rows], found)
+            self.run(model, budget.norm, x[rows], y[rows], rivals[rows], start, rows, limit[rows], proposals)
         if budget.eps is None:
-            found.size = found.size.to(x.dtype)
-            minimum_norm.toward_clean(model, x, y, found, budget.norm, self.refine)
+            proposals.size = proposals.size.to(x.dtype)
+            minimum_norm.toward_clean(model, x, y, proposals, budget.norm, self.refine)
         else:
-            far = found.size > budget.eps
-            found.x_adv[far] = x[far]
-        return found.x_adv
+            far = proposals.size > budget.eps
+            proposals.x_adv[far] = x[far]
+        return proposals.x_adv
 
     def run(
         self,
-        model: Any,
+        model: Classifier,
         norm: Norm,
         x: Tensor,
         y: Tensor,
@@ -133,7 +125,7 @@ class _FAB:
         z: Tensor,
         rows: Tensor,
         limit: Tensor,
-        found: active_set.Found,
+        proposals: Proposals,
     ) -> None:
         """Go from z to the nearest boundary with the rivals (n, J) and along it toward x, recording what is found.
 
@@ -141,12 +133,12 @@ class _FAB:
         """
         for step in range(self.steps + 1):
             if step < self.steps and len(rows):
-                values, logits, slopes = passes.jacobian(rises, model, z, y, rivals, rows=rows)
+                values, logits, slopes = passes.jacobian(losses.rival_margins, model, z, y, rivals, rows=rows)
             else:
                 logits = passes.outputs(model, z, rows=rows)
-            fooled = active_set.wrong(logits, y)
-            found.record_smaller(rows, z, fooled, norms.size(z.double() - x.double(), norm))
-            on = found.size[rows] > limit
+            fooled = active_set.misclassified(logits, y)
+            proposals.record_smaller(rows, z, fooled, norms.size(z.double() - x.double(), norm))
+            on = proposals.size[rows] > limit
             if step == self.steps or not bool(on.any()):
                 return
             x, y, rivals, z, rows, limit, fooled, values, slopes = active_set.keep(
@@ -177,7 +169,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 def nearest(values: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """Of the linearised boundaries with J rivals, the nearest: its value (N,) and slope (N, C, H, W)."""
-    dual = norms.size(slopes.flatten(0, 1), _DUAL[norm]).view_as(values)
+    dual = norms.size(slopes.flatten(0, 1), norms.DUAL[norm]).view_as(values)
     place = (values.abs() / dual.clamp_min(1e-12)).argmin(1)
     first = torch.arange(len(place), device=place.device)
     return values[first, place].nan_to_num(0, 0, 0), slopes[first, place]
@@ -192,7 +184,7 @@ class FAB(_FAB):
     costs one forward pass and a backward pass for each other class.
     """
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         return self.toward([y.new_zeros(len(y), 0)], model, x, y, budget, keys)
 
@@ -208,7 +200,7 @@ class FABT(_FAB):
 
     targets: int = bounded(9, low=1)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         logits = passes.outputs(model, x)
         rivals = losses.strongest_others(logits, y, self.targets)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import losses, norms
 from bench.ops.ascent import Schedule, ascend
+
+
+def _climbed(model: Classifier, x: Tensor, y: Tensor, budget: Budget, schedule: Schedule) -> Tensor:
+    """Where cross-entropy leads from the clean image (N, C, H, W)."""
+    return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
 
 
 def _schedule(budget: Budget, steps: int, step_size: float | None, decay: float = 0.0) -> Schedule:
@@ -30,10 +35,9 @@ class FGSM:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        schedule = Schedule(1, budget.bound("fgsm").float())
-        return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
+        return _climbed(model, x, y, budget, Schedule(1, budget.bound("fgsm").float()))
 
 
 @attacks.register("bim")
@@ -48,10 +52,9 @@ class BIM:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        schedule = _schedule(budget, self.steps, self.step_size)
-        return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
+        return _climbed(model, x, y, budget, _schedule(budget, self.steps, self.step_size))
 
 
 @attacks.register("mim")
@@ -70,7 +73,6 @@ class MIM:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        schedule = _schedule(budget, self.steps, self.step_size, self.decay)
-        return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
+        return _climbed(model, x, y, budget, _schedule(budget, self.steps, self.step_size, self.decay))

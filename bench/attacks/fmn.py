@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes
-
-_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+from bench.ops.active_set import Proposals
 
 
 @attacks.register("fmn")
@@ -21,20 +20,26 @@ _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 class FMN:
     """Fast minimum-norm attack (Pintor et al. 2021, algorithm 1), untargeted, in linf and l2.
 
-    Each step moves along the gradient of the logit margin and projects onto a ball around the clean image. Until an
-    image has been fooled once, the ball's radius is its first-order distance to the boundary; then it shrinks or grows
-    by the factor gamma. Step size and gamma are annealed by cosines. 100 steps is the authors' later choice.
+    Each step climbs the logit margin and projects onto a ball around the clean image. Until an image has been fooled
+    once, the ball's radius is its first-order distance to the boundary; then it shrinks or grows by the factor gamma.
 
-    Deviations from the paper, all because its iterates may never cross the boundary:
+    Args:
+        steps: steps of the search; 100 is the authors' later choice.
+        step_size: length of the first step, annealed by a cosine.
+        last_step_size: length of the last one.
+        gamma: the first factor by which a radius changes, annealed by a cosine.
+        last_gamma: the last one.
+        sign: in linf, a step is `step_size` times the radius along the sign of the gradient. The paper's step,
+            `step_size` along the gradient at l2 length 1, fails on half of the images of a robust MNIST model; False
+            restores it.
+        refine: bisections at the end between the adversarial image and the clean one, which are not in the paper.
+
+    Deviations, because the paper's iterates may never cross the boundary:
     - the first-order radius is enlarged by 1 + gamma: otherwise a piecewise linear model is approached for ever from
       the correct side;
     - in l2 the perturbation is scaled up to that radius too, as in the authors' code, not only down to it;
-    - in linf a step is `step_size` times the radius along the sign of the gradient. The paper's step, `step_size` along
-      the gradient at l2 length 1, fails on half of the images of a robust MNIST model; `sign` False restores it;
-    - pixels that sit on a face of the box and would be pushed out of it count for nothing in the gradient;
+    - pixels on a face of the box that would be pushed out of it count for nothing in the gradient;
     - a gradient that is exactly zero is replaced by a random direction.
-
-    `refine` bisects at the end between the found image and the clean one, which is not in the paper.
     """
 
     steps: int = bounded(100, low=1)
@@ -58,29 +63,31 @@ class FMN:
     def project(self, delta: Tensor, norm: Norm, radius: Tensor, missing: Tensor) -> Tensor:
         """Perturbations (N, C, H, W) brought to the ball; in l2 also up to its surface while none is found (N,)."""
         if norm == "l2":
-            scale = radius / norms.size(delta, "l2").clamp_min(1e-12)
+            scale = radius / norms.size(delta, "l2").clamp_min(norms.TINY)
             return delta * norms.per_example(torch.where(missing, scale, scale.clamp_max(1)), delta)
         return norms.scaled_into(delta, norm, radius)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        norm, found, rows, z = budget.norm, active_set.Found(x), active_set.everything(x), x
+        norm, proposals, rows, z = budget.norm, Proposals(x), active_set.everything(x), x
         farthest = minimum_norm.farthest(x, norm)
         radius = torch.full_like(farthest, torch.inf)
         for step in range(self.steps):
-            margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
-            gamma = minimum_norm.cosine(self.gamma, self.last_gamma, step, self.steps)
-            length = minimum_norm.cosine(self.step_size, self.last_step_size, step, self.steps)
-            fooled, delta, gradient = active_set.wrong(logits, y), z - x, minimum_norm.inward(gradient, z)
+            margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, y, rows=rows)
+            gamma = minimum_norm.annealed(self.gamma, self.last_gamma, step, self.steps)
+            length = minimum_norm.annealed(self.step_size, self.last_step_size, step, self.steps)
+            fooled, delta, gradient = active_set.misclassified(logits, y), z - x, minimum_norm.inward(gradient, z)
             size = norms.size(delta, norm)
-            found.record_smaller(rows, z, fooled, size)
-            slope = norms.size(gradient, _DUAL[norm])
+            proposals.record_smaller(rows, z, fooled, size)
+            slope = norms.size(gradient, norms.DUAL[norm])
             reach = size + margin.abs() / slope.clamp_min(norms.TINY)
-            wider = torch.where(found.size.isinf(), reach, radius) * (1 + gamma)
-            radius = torch.where(fooled, (radius * (1 - gamma)).minimum(found.size), wider).minimum(farthest)
-            delta.add_(self.move(norm, minimum_norm.stirred(gradient, slope, keys, step), radius), alpha=length)
-            z = self.project(delta, norm, radius, found.size.isinf()).add_(x).clamp_(0, 1)
-        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
-        found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
-        minimum_norm.toward_clean(model, x, y, found, norm, self.refine)
-        return found.x_adv
+            wider = torch.where(proposals.size.isinf(), reach, radius) * (1 + gamma)
+            radius = torch.where(fooled, (radius * (1 - gamma)).minimum(proposals.size), wider).minimum(farthest)
+            delta.add_(
+                self.move(norm, minimum_norm.fill_zero_gradients(gradient, slope, keys, step), radius), alpha=length
+            )
+            z = self.project(delta, norm, radius, proposals.size.isinf()).add_(x).clamp_(0, 1)
+        fooled = active_set.misclassified(passes.outputs(model, z, rows=rows), y)
+        proposals.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+        minimum_norm.toward_clean(model, x, y, proposals, norm, self.refine)
+        return proposals.x_adv

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import losses, passes
 from bench.ops.ascent import Attempt, Schedule, first_success
 
@@ -29,7 +29,7 @@ class _TowardEach:
         """What the accumulated gradient keeps a step; 0 takes each gradient as it is."""
         return 0.0
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         classes = passes.classes(model, x)
         targets = ((y + step) % classes for step in range(1, classes))

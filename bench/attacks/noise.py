@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, passes, rng
+from bench.ops.active_set import Proposals
 from bench.ops.norms import Ball, per_example
 
 
@@ -30,17 +31,17 @@ class Noise:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        found = active_set.Found(x)
+        proposals = Proposals(x)
         ball = Ball.around(x, budget)
         for draw in range(self.draws):
-            rows = found.missing
+            rows = proposals.missing
             if not len(rows):
                 break
             z = self._draw(ball.keep(rows), rng.fold(keys[rows], draw))
-            found.record(rows, z, active_set.wrong(passes.outputs(model, z, rows), y[rows]))
-        return found.x_adv
+            proposals.record(rows, z, active_set.misclassified(passes.outputs(model, z, rows), y[rows]))
+        return proposals.x_adv
 
     def _draw(self, ball: Ball, keys: Tensor) -> Tensor:
         if ball.norm != "linf" or not self.corners:

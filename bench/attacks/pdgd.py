@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
-from bench.ops import active_set, losses, minimum_norm, norms, passes, rng
+from bench.core.types import Budget, Classifier, Norm
+from bench.ops import active_set, adam, losses, minimum_norm, norms, passes, rng
+from bench.ops.active_set import Proposals
+from bench.ops.adam import Adam
 
-_BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 _FARTHEST = math.log(1e6)
 _STILL = 0.01
 
 
 @dataclass
 class Primal:
-    """Adam's averages (Kingma and Ba 2015) for images (N, C, H, W); `unit` (N,): the slope at the clean image."""
+    """How images (N, C, H, W) move; `unit` (N,) is the length of the loss gradient at the clean image."""
 
-    mean: Tensor
-    square: Tensor
+    adam: Adam
     unit: Tensor | None = None
-    count: int = 0
 
     def step(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The direction to descend and its denominator, each (N, C, H, W)."""
-        self.count += 1
-        self.mean = _BETA1 * self.mean + (1 - _BETA1) * gradient
-        self.square = _BETA2 * self.square + (1 - _BETA2) * gradient.square()
-        root = self.square.sqrt() / math.sqrt(1 - _BETA2**self.count) + _TINY
-        return self.mean / root / (1 - _BETA1**self.count), root
+        self.adam.add(gradient)
+        first, second = self.adam.corrections()
+        root = self.adam.square.sqrt() / norms.per_example(second.sqrt().to(gradient), gradient) + adam.TINY
+        return self.adam.mean / root / norms.per_example(first.to(gradient), gradient), root
 
 
 @dataclass
@@ -62,7 +60,7 @@ def proximal(z: Tensor, weight: Tensor, norm: Norm) -> Tensor:
         return z - norms.onto_l1_ball(z, weight)
     if norm == "l1":
         return z.sign() * (z.abs() - norms.per_example(weight, z)).clamp_min(0)
-    shrink = 1 - weight / norms.size(z, "l2").clamp_min(1e-12)
+    shrink = 1 - weight / norms.size(z, "l2").clamp_min(norms.TINY)
     return z * norms.per_example(shrink.clamp_min(0), z)
 
 
@@ -86,34 +84,41 @@ class _PrimalDual:
         """The next images (N, C, H, W), from z; `push` is the gradient of the misclassification loss."""
         raise NotImplementedError
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        found = active_set.Found(x)
-        near = Budget("linf", torch.full_like(found.size, self.spread, dtype=torch.float64))
+        proposals = Proposals(x)
+        near = Budget("linf", torch.full_like(proposals.size, self.spread, dtype=torch.float64))
         unit = None
         for turn in range(self.restarts):
             z = norms.Ball.around(x, near).sample(rng.fold(keys, turn)) if turn else x
-            primal = Primal(torch.zeros_like(x), torch.zeros_like(x), unit)
-            self.run(primal, model, x, y, z, budget.norm, found)
+            primal = Primal(Adam.begin(x), unit)
+            self.run(primal, model, x, y, z, budget.norm, proposals)
             unit = primal.unit
-        minimum_norm.toward_clean(model, x, y, found, budget.norm, self.refine)
-        return found.x_adv
+        minimum_norm.toward_clean(model, x, y, proposals, budget.norm, self.refine)
+        return proposals.x_adv
 
     def run(
-        self, primal: Primal, model: Any, x: Tensor, y: Tensor, z: Tensor, norm: Norm, found: active_set.Found
+        self,
+        primal: Primal,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        z: Tensor,
+        norm: Norm,
+        proposals: Proposals,
     ) -> None:
-        """One search from z (N, C, H, W). Updates `found`."""
-        rows, dual = active_set.everything(x), Dual.begin(found.size, self.ratio)
+        """One search from z (N, C, H, W). Updates `proposals`."""
+        rows, dual = active_set.everything(x), Dual.begin(proposals.size, self.ratio)
         for step in range(self.steps):
-            margin, logits, gradient = passes.ascent_direction(losses.logit_margin, model, z, y, rows=rows)
-            fooled = active_set.wrong(logits, y)
-            found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+            margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, y, rows=rows)
+            fooled = active_set.misclassified(logits, y)
+            proposals.record_smaller(rows, z, fooled, norms.size(z - x, norm))
             push = gradient * norms.per_example(-(-margin).sigmoid(), x)
             z = self.move(primal, dual, x, z, push, self.lr * self.last_lr ** (step / self.steps), norm)
             left = 1 - step / max(self.steps - 1, 1)
             dual.ascend(fooled, self.dual_lr * (self.last_dual_lr + (1 - self.last_dual_lr) * left), self.ema)
-        fooled = active_set.wrong(passes.outputs(model, z, rows=rows), y)
-        found.record_smaller(rows, z, fooled, norms.size(z - x, norm))
+        fooled = active_set.misclassified(passes.outputs(model, z, rows=rows), y)
+        proposals.record_smaller(rows, z, fooled, norms.size(z - x, norm))
 
 
 @attacks.register("pdgd")
@@ -121,16 +126,24 @@ class _PrimalDual:
 class PDGD(_PrimalDual):
     """Primal-dual gradient descent (Matyasko and Chau 2021, algorithm 1), in l2.
 
-    Adam descends the size and the softplus of the negative margin, weighted by a softmax of dual variables; the dual
-    variable of an image rises by `dual_lr` while it is right and falls while it is fooled, and the weight is a moving
-    average (`ema`) of it. `lr` falls exponentially to `last_lr` times itself, `dual_lr` linearly to `last_dual_lr`
-    times itself; `ratio` is the first weight of size over that of misclassification.
+    Adam descends the size and the softplus of the negative margin, weighted by a softmax of dual variables.
 
-    Deviation: the misclassification term is divided by the length of its gradient at the clean image, so that the scale
-    of the logits does not matter; otherwise the dual variables of a sharp model need most of the steps to find their
-    range. The last iterate is tested too. `restarts` searches of `steps` each keep the smallest find, the later ones
-    from noise of up to `spread` a pixel, and `refine` bisects at the end between the found image and the clean one;
-    neither is in the paper.
+    Args:
+        steps: steps of a search.
+        lr: Adam's first rate.
+        last_lr: share of `lr` that it falls to exponentially.
+        ratio: the first weight of size over that of misclassification.
+        dual_lr: by how much an image's dual variable rises while it is right, and falls while it is fooled, at first.
+        last_dual_lr: share of `dual_lr` that it falls to linearly.
+        ema: share of the weight that its moving average over the dual variables keeps a step.
+        restarts: searches, of which the smallest find is kept; not in the paper.
+        spread: noise a pixel, at most, from which the later searches start.
+        refine: bisections at the end between the adversarial image and the clean one, which are not in the paper.
+
+    Deviations:
+    - the misclassification term is divided by the length of its gradient at the clean image, so that the scale of the
+      logits does not matter; otherwise the dual variables of a sharp model need most of the steps to find their range;
+    - the last iterate is tested too.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
@@ -151,8 +164,11 @@ class PDPGD(_PrimalDual):
     """Primal-dual proximal gradient descent (Matyasko and Chau 2021, algorithm 2), in linf, l2 and l1.
 
     As `pdgd`, but Adam descends only the misclassification loss, and the size is handled by its proximal map in Adam's
-    own metric, computed by up to `proximal_steps` fixed-point steps (proximal Adam, Melchior et al. 2019); an image's
-    steps end when it moves by less than 1 % of its size.
+    own metric (proximal Adam, Melchior et al. 2019).
+
+    Args:
+        proximal_steps: fixed-point steps of the proximal map, at most; an image's end when it moves by less than 1 % of
+            its size.
     """
 
     proximal_steps: int = bounded(5, low=1)

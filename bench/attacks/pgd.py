@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import losses, passes, rng
 from bench.ops.ascent import Attempt, Schedule, first_success
 
@@ -38,7 +38,7 @@ class PGD:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         attempt = Attempt(losses.ce, random_start=self.random_start)
         if self.targeted:

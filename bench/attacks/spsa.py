@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
-from bench.ops import active_set, losses, norms, passes, rng
-
-_BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
+from bench.core.types import Budget, Classifier, Norm
+from bench.ops import active_set, adam, losses, norms, passes, rng
+from bench.ops.active_set import Proposals
+from bench.ops.adam import Adam
 
 
 @attacks.register("spsa")
@@ -21,13 +21,18 @@ _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 class SPSA:
     """Simultaneous perturbation stochastic approximation (Uesato et al. 2018, algorithm 1), gradient-free.
 
-    Each step estimates the gradient of the logit margin from `samples` forward passes an image, in pairs at
-    z + delta v and z - delta v with random signs v, and follows it with Adam at rate `lr`, projected onto the ball. A
-    further pass a step tells whether the image is fooled, and a fooled image leaves. Because it looks `delta` away, it
-    sees past gradients that are masked or shattered.
+    Each step estimates the gradient of the logit margin from pairs of points z + delta v and z - delta v with random
+    signs v, and follows it with Adam, projected onto the ball. Because it looks `delta` away, it sees past gradients
+    that are masked or shattered.
 
-    The paper takes up to 8192 samples a step; 128 is cleverhans' default. Deviation: points are clipped to [0, 1],
-    where the model is defined; a pixel on a face of the box then shows half its slope, with the right sign.
+    Args:
+        steps: steps; a further pass a step tells whether the image is fooled, and a fooled image leaves.
+        samples: forward passes of an estimate. The paper takes up to 8192; 128 is cleverhans' default.
+        delta: how far away points are looked at.
+        lr: Adam's rate.
+
+    Deviation: points are clipped to [0, 1], where the model is defined; a pixel on a face of the box then shows half
+    its slope, with the right sign.
     """
 
     steps: int = bounded(100, low=1)
@@ -39,7 +44,7 @@ class SPSA:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
 
-    def slope(self, model: Any, z: Tensor, y: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
+    def slope(self, model: Classifier, z: Tensor, y: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
         """The estimated gradient (n, C, H, W) of the margin at z."""
         total, pairs = torch.zeros_like(z), max(self.samples // 2, 1)
         for pair in range(pairs):
@@ -51,20 +56,19 @@ class SPSA:
             total += norms.per_example(ahead - behind, z) * signs
         return total / (2 * self.delta * pairs)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        ball, found, rows, z = norms.Ball.around(x, budget), active_set.Found(x), active_set.everything(x), x
-        mean, square = torch.zeros_like(x), torch.zeros_like(x)
+        ball, proposals, rows, z = norms.Ball.around(x, budget), Proposals(x), active_set.everything(x), x
+        state = Adam.begin(x)
         for step in range(self.steps + 1):
-            fooled = active_set.wrong(passes.outputs(model, z, rows), y)
-            found.record(rows, z, fooled)
-            ball = ball.keep(~fooled)
-            rows, z, y, keys, mean, square = active_set.keep(~fooled, rows, z, y, keys, mean, square)
+            fooled = active_set.misclassified(passes.outputs(model, z, rows), y)
+            proposals.record(rows, z, fooled)
+            ball, state = ball.keep(~fooled), state.keep(~fooled)
+            rows, z, y, keys = active_set.keep(~fooled, rows, z, y, keys)
             if step == self.steps or not len(rows):
                 break
-            gradient = self.slope(model, z, y, rng.fold(keys, step), rows)
-            mean = _BETA1 * mean + (1 - _BETA1) * gradient
-            square = _BETA2 * square + (1 - _BETA2) * gradient.square()
-            root = (square / (1 - _BETA2 ** (step + 1))).sqrt() + _TINY
-            z = ball.project(z + self.lr * mean / root / (1 - _BETA1 ** (step + 1)))
-        return found.x_adv
+            state.add(self.slope(model, z, y, rng.fold(keys, step), rows))
+            first, second = (norms.per_example(share.to(z), z) for share in state.corrections())
+            root = (state.square / second).sqrt() + adam.TINY
+            z = ball.project(z + self.lr * state.mean / root / first)
+        return proposals.x_adv

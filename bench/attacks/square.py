@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, norms, passes, rng
+from bench.ops.active_set import Proposals
 from bench.ops.norms import Ball
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-_TINY = 1e-12
 
 
 @attacks.register("square")
@@ -25,14 +25,20 @@ _TINY = 1e-12
 class Square:
     """Square attack (Andriushchenko et al. 2020, algorithms 1 to 3) on the logit margin, with AutoAttack's parameters.
 
-    A query repaints a square window of the image; the square's area is a share of it, `p_init` at first, halved after
-    10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 queries, whatever the number of `queries`. The new image is kept
-    if its margin is better. linf starts from vertical stripes, l2 from a 5 by 5 tiling.
+    A query repaints a square window of the image, and the new image is kept if its margin is better. linf starts from
+    vertical stripes, l2 from a 5 by 5 tiling.
 
-    Deviations: windows, signs and orientations are each image's own, where the authors of AutoAttack draw one window a
-    batch; windows reach the last row and column, as in the paper; a query that would change nothing (in linf often, for
-    one channel) counts as one but is not put to the model, since its answer is known. The starting image is a query
-    besides these, as in AutoAttack.
+    Args:
+        queries: queries of a search, besides the starting image, as in AutoAttack.
+        p_init: the square's share of the image at first. It is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000
+            and 8000 queries, whatever the number of `queries`.
+        restarts: searches.
+
+    Deviations:
+    - windows, signs and orientations are each image's own, where the authors of AutoAttack draw one window a batch;
+    - windows reach the last row and column, as in the paper;
+    - a query that would change nothing (in linf often, for one channel) counts as one but is not put to the model,
+      since its answer is known.
     """
 
     queries: int = bounded(5000, low=1)
@@ -43,13 +49,13 @@ class Square:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        found, ball = active_set.Found(x), Ball.around(x, budget)
+        proposals, ball = Proposals(x), Ball.around(x, budget)
         for restart in range(self.restarts):
-            rows = (found.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
-            self.search(model, ball.keep(rows), y[rows], rng.fold(keys[rows], restart), rows, found)
-        return found.x_adv
+            rows = (proposals.size.isinf() & (ball.eps > 0)).nonzero().squeeze(1)
+            self.search(model, ball.keep(rows), y[rows], rng.fold(keys[rows], restart), rows, proposals)
+        return proposals.x_adv
 
     def side(self, query: int, norm: Norm, height: int, width: int) -> int:
         """The side of the square at a query; in l2 odd and at least 3, if the image is large enough."""
@@ -58,7 +64,9 @@ class Square:
         side = max(side, 1) if norm == "linf" else max(side, 3) // 2 * 2 + 1
         return min(side, height, width)
 
-    def search(self, model: Any, ball: Ball, y: Tensor, keys: Tensor, rows: Tensor, found: active_set.Found) -> None:
+    def search(
+        self, model: Classifier, ball: Ball, y: Tensor, keys: Tensor, rows: Tensor, proposals: Proposals
+    ) -> None:
         """One search for images at places `rows` (n,) of the batch; they leave when they are fooled."""
         start, propose = (_stripes, _repaint) if ball.norm == "linf" else (_tiles, _exchange)
         z, score = ball.x.clone(), torch.full((len(y),), -torch.inf, dtype=ball.x.dtype, device=y.device)
@@ -75,14 +83,14 @@ class Square:
                 continue
             logits = passes.outputs(model, z_new[asked], rows=rows[asked])
             margin, fooled = torch.full_like(score, -torch.inf), torch.zeros_like(changed)
-            margin[asked], fooled[asked] = losses.margin(logits, y[asked]), active_set.wrong(logits, y[asked])
+            margin[asked], fooled[asked] = losses.margin(logits, y[asked]), active_set.misclassified(logits, y[asked])
             better = changed & (margin > score)
             at = active_set.places(better)
             if at is not None:
                 score[at] = torch.where(better[at], margin[at], score[at])
                 z[at] = torch.where(norms.per_example(better[at], z), z_new[at], z[at])
-            found.record(rows, z_new, changed & fooled)
-            left = active_set.remaining(found.stands(rows), query)
+            proposals.record(rows, z_new, changed & fooled)
+            left = active_set.remaining(proposals.stands(rows), query)
             if left is not None:
                 rows, y, keys, z, score = (tensor[left] for tensor in (rows, y, keys, z, score))
                 ball = ball.keep(left)
@@ -164,7 +172,7 @@ def _patterns(turned: Tensor, signs: Tensor, side: int, like: Tensor) -> Tensor:
 
 def _stretched(ball: Ball, delta: Tensor) -> Tensor:
     """l2: images at distance eps along delta (N, C, H * W), before the clip to the box."""
-    length = _length(delta.flatten(1))[:, :, None].clamp_min(_TINY)
+    length = _length(delta.flatten(1))[:, :, None].clamp_min(norms.TINY)
     scaled = delta * (norms.per_example(ball.eps.to(delta.dtype), delta) / length)
     return ball.project(ball.x + scaled.view_as(ball.x))
 
@@ -202,7 +210,7 @@ def _exchange(ball: Ball, z: Tensor, keys: Tensor, side: int) -> tuple[Tensor, T
     held = old.square().sum(2, keepdim=True)
     delta = delta.scatter(2, first, 0)
     held = held + delta.gather(2, second).square().sum(2, keepdim=True)
-    new = _patterns(draws[:, 4] < 0.5, _signs(draws[:, 5:]), side, z) + old / _length(old).clamp_min(_TINY)
-    new = new * ((held + unused[:, None, None]).sqrt() / _length(new).clamp_min(_TINY))
+    new = _patterns(draws[:, 4] < 0.5, _signs(draws[:, 5:]), side, z) + old / _length(old).clamp_min(norms.TINY)
+    new = new * ((held + unused[:, None, None]).sqrt() / _length(new).clamp_min(norms.TINY))
     z_new = _stretched(ball, delta.scatter(2, second, 0).scatter(2, first, new))
     return z_new, (z_new != z).flatten(1).any(1)

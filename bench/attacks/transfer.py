@@ -11,8 +11,9 @@ from bench.core.fields import bounded
 from bench.core.from_specs import attack_from
 from bench.core.registry import attacks
 from bench.core.specs import parse_specs
-from bench.core.types import Attack, Budget, Norm, Objective, Scene, UserError
+from bench.core.types import Attack, Budget, Classifier, Norm, Objective, Scene, UserError
 from bench.ops import active_set, losses, norms, passes
+from bench.ops.active_set import Proposals
 from bench.ops.ascent import Schedule, ascend
 
 # What can be climbed to the end of the budget: objective, momentum, random start.
@@ -29,20 +30,24 @@ _CLIMBS: dict[str, tuple[Objective, float, bool]] = {
 class Transfer:
     """Examples made on a surrogate, another model of the registry, and only tested here: `transfer(model="NAME")`.
 
-    With `attack` pgd, bim, mim or margin, the surrogate is climbed for all `steps` and the last iterate is tried: an
-    example that merely crosses the surrogate's boundary transfers poorly (Liu et al. 2017). Any other budgeted attack,
-    with its fields as in `attack="multi_targeted(steps=20)"`, is given the surrogate as it is. A `step_size` None means
-    2.5 eps / steps.
-
     Passes are those of the target: one forward an image. The surrogate's are not counted.
+
+    Args:
+        model: the surrogate's name.
+        attack: with pgd, bim, mim or margin, the surrogate is climbed for all `steps` and the last iterate is tried: an
+            example that merely crosses the surrogate's boundary transfers poorly (Liu et al. 2017). Any other budgeted
+            attack of the registry, with its fields as in `attack="multi_targeted(steps=20)"`, is given the surrogate as
+            it is.
+        steps: steps of pgd, bim, mim and margin.
+        step_size: their step size; None means 2.5 eps / steps.
     """
 
     model: str = ""
     attack: str = "pgd"
     steps: int = bounded(40, low=1)
     step_size: float | None = bounded(None, above=0)
-    surrogate: Any = field(default=None, repr=False, compare=False, metadata={"bound": True})
-    method: Any = field(default=None, repr=False, compare=False, metadata={"bound": True})
+    surrogate: Classifier | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
+    method: Attack | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -60,7 +65,7 @@ class Transfer:
         method = None if self.attack in _CLIMBS else self._method(surrogate, scene)
         return replace(self, surrogate=surrogate, method=method)
 
-    def _method(self, surrogate: Any, scene: Scene) -> Attack:
+    def _method(self, surrogate: Classifier, scene: Scene) -> Attack:
         """The attack that is named, with its fields."""
         spec, *others = parse_specs(self.attack)
         if others:
@@ -73,24 +78,23 @@ class Transfer:
         bound: Attack = method.bind(scene) if hasattr(method, "bind") else method
         return bound
 
-    def proposals(self, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def examples(self, surrogate: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Images (N, C, H, W) that should fool the surrogate."""
         if self.method is not None:
-            proposed: Tensor = self.method(self.surrogate, x, y, budget, keys)
-            return proposed
+            return self.method(surrogate, x, y, budget, keys)
         objective, momentum, random_start = _CLIMBS[self.attack]
         ball = norms.Ball.around(x, budget)
         schedule = replace(Schedule.standard(budget, self.steps, self.step_size, momentum), stop=False)
         start = ball.sample(keys) if random_start else x
-        return ascend(self.surrogate, objective, ball, y, start, schedule).x_adv
+        return ascend(surrogate, objective, ball, y, start, schedule).x_adv
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         budget.bound("transfer")
         if self.surrogate is None:
             raise ValueError("transfer has no surrogate: call bind(scene) first")
         with passes.counted(len(x), x.device):
-            z = self.proposals(x, y, budget, keys)
-        found = active_set.Found(x)
-        found.record(active_set.everything(x), z, active_set.wrong(passes.outputs(model, z), y))
-        return found.x_adv
+            z = self.examples(self.surrogate, x, y, budget, keys)
+        proposals = Proposals(x)
+        proposals.record(active_set.everything(x), z, active_set.misclassified(passes.outputs(model, z), y))
+        return proposals.x_adv

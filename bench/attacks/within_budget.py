@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,17 +11,18 @@ from bench.attacks.cw import CW
 from bench.attacks.deepfool import DeepFool
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Attack, Budget, Norm
+from bench.core.types import Attack, Budget, Classifier, Norm
 from bench.ops import active_set, norms
+from bench.ops.active_set import Proposals
 
 
-def held_to(budget: Budget, attack: Attack, model: Any, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+def held_to(budget: Budget, attack: Attack, model: Classifier, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
     """What a minimal l2 attack finds, where it lies within the budget; the clean images elsewhere, (N, C, H, W)."""
     eps = budget.bound("an attack held to a budget")
-    found = attack(model, x, y, Budget("l2", None), keys)
-    inside = norms.size(found.double() - x.double(), budget.norm) <= eps
-    result = active_set.Found(x)
-    result.record(active_set.everything(x), found, inside)
+    proposals = attack(model, x, y, Budget("l2", None), keys)
+    inside = norms.size(proposals.double() - x.double(), budget.norm) <= eps
+    result = Proposals(x)
+    result.record(active_set.everything(x), proposals, inside)
     return result.x_adv
 
 
@@ -30,10 +31,17 @@ def held_to(budget: Budget, attack: Attack, model: Any, x: Tensor, y: Tensor, ke
 class CWWithin:
     """C&W's smallest l2 perturbation, counted only where its largest pixel change is within eps.
 
-    The defaults are the first of two settings that bilateral adversarial training prints (supplement, section 2.1):
-    constant 100, confidence 0, rate 0.1, 100 steps; the second is `lr=0.01,steps=1000`. 5 searches are cleverhans'
-    default. Unbounded, C&W breaks every image, so the printed accuracies need such a rule; the paper names none, and
-    this is the one of the public TRADES challenge. The search knows nothing of the budget: a weak attack by design.
+    Unbounded, C&W breaks every image, so the accuracies that bilateral adversarial training prints need such a rule;
+    the paper names none, and this is that of the public TRADES challenge. The search knows nothing of the budget: a
+    weak attack by design.
+
+    Args:
+        searches: values of C&W's constant; 5 is cleverhans' default.
+        steps: steps of a search; this default and the next ones are the first of two settings that the paper prints
+            (supplement, section 2.1); the second is `lr=0.01,steps=1000`.
+        lr: Adam's rate.
+        c0: the first constant.
+        confidence: the least margin in logits of an image that counts.
     """
 
     searches: int = bounded(5, low=1)
@@ -46,7 +54,7 @@ class CWWithin:
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         search = CW(self.searches, self.steps, self.lr, self.c0, self.confidence)
         return held_to(budget, search, model, x, y, keys)
@@ -68,7 +76,7 @@ class DeepFoolWithin:
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     minimal: ClassVar[bool] = False
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         search = DeepFool(self.steps, self.candidates, self.overshoot)
         return held_to(budget, search, model, x, y, keys)

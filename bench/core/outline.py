@@ -70,6 +70,7 @@ def _members(node: ast.ClassDef, path: Path) -> tuple[dict[str, Any], dict[str, 
     attributes: dict[str, Any] = {}
     fields: dict[str, Any] = {}
     for base in node.bases:
+        base = base.value if isinstance(base, ast.Subscript) else base  # a generic one's name
         if isinstance(base, ast.Name) and (there := _class(base.id, path)):
             inherited = _members(*there)
             attributes |= inherited[0]

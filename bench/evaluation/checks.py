@@ -84,7 +84,7 @@ def model_failures(model: Classifier, images: Tensor) -> list[Failure]:
             text = "an image's logits depend on the batch it is in: a layer uses batch statistics in eval mode"
             failures.append(Failure("batch", text))
     try:
-        passes.ascent_direction(losses.ce, model, x[:4], logits[:4].argmax(1))
+        passes.input_gradient(losses.ce, model, x[:4], logits[:4].argmax(1))
     except RuntimeError:
         failures.append(
             Failure("gradient", "the logits have no gradient with respect to the input: use gradient-free attacks")
@@ -97,6 +97,6 @@ def zero_gradient_share(model: Classifier, images: Tensor, labels: Tensor, batch
     zero = 0
     for at in range(0, len(images), batch_size):
         x, y = images[at : at + batch_size], labels[at : at + batch_size]
-        _, _, gradient = passes.ascent_direction(losses.ce, model, x, y)
+        _, _, gradient = passes.input_gradient(losses.ce, model, x, y)
         zero += int((gradient == 0).flatten(1).all(1).sum())
     return zero / max(len(images), 1)

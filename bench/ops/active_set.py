@@ -2,12 +2,6 @@
 
 An image that is done may be carried along: nothing more of it is recorded, so that what an attack returns is the same,
 bit for bit, however often images leave. The passes that it takes meanwhile are made, so they are counted.
-
-Leaving has a price. To drop rows the host must know how many are left, and on a GPU it waits for the device to tell it;
-and every tensor of the others is copied, which on a small net costs as much as a tenth of a pass. So on a GPU images
-leave every eighth step; on a CPU, where asking is free, after each of the first steps, in which undefended models lose
-most of them, and every fourth step later. When they leave depends on the step alone, so that counts are the same in any
-batch.
 """
 
 from __future__ import annotations
@@ -20,9 +14,15 @@ import torch
 from torch import Tensor
 
 from bench.ops import norms
+from bench.ops.adam import Adam
 
+# Leaving has a price: to drop rows the host must know how many are left, for which it waits on a GPU, and every tensor
+# of the others is copied, which on a small net costs as much as a tenth of a pass. When images leave depends on the
+# step alone, so that counts are the same in any batch.
 COMPACT_EVERY = 8
 """Steps between two compactions on a GPU: on average, an image that is done takes 3.5 passes too many."""
+# On a CPU asking is free: images leave after each of the first 8 steps, in which undefended models lose most of them,
+# and after every fourth step later.
 _EAGER, _PATIENT = 8, 4
 
 _every: ContextVar[int | None] = ContextVar("every", default=None)
@@ -82,7 +82,16 @@ def keep(mask: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
     return tensors if len(left) == len(mask) else tuple(tensor[left] for tensor in tensors)
 
 
-class Found:
+def cut(state: object, left: Tensor) -> None:
+    """Cut every tensor, ball and Adam state that an object holds to the images at places `left` (m,)."""
+    for name, value in vars(state).items():
+        if isinstance(value, Tensor):
+            setattr(state, name, value[left])
+        elif isinstance(value, norms.Ball | Adam):
+            setattr(state, name, value.keep(left))
+
+
+class Proposals:
     """What an attack returns: the clean image until an adversarial one is recorded, then that one.
 
     For minimal attacks it keeps the smallest, by the size that the attack reports; for others the first.
@@ -108,12 +117,12 @@ class Found:
         return better
 
     def stands(self, rows: Tensor) -> Tensor:
-        """Whether (n,) nothing is found yet for the images at batch places `rows` (n,)."""
+        """Whether (n,) nothing is recorded yet for the images at batch places `rows` (n,)."""
         return self.size[rows].isinf()
 
     @property
     def missing(self) -> Tensor:
-        """Places (n,) of the batch for which nothing is found yet."""
+        """Places (n,) of the batch for which nothing is recorded yet."""
         return self.size.isinf().nonzero().squeeze(1)
 
 
@@ -122,6 +131,6 @@ def everything(x: Tensor) -> Tensor:
     return torch.arange(len(x), device=x.device)
 
 
-def wrong(logits: Tensor, y: Tensor) -> Tensor:
+def misclassified(logits: Tensor, y: Tensor) -> Tensor:
     """Whether (N,) each row of logits (N, K) is predicted as another class than y (N,); NaN predicts nothing."""
     return (logits.argmax(1) != y) & logits.isfinite().all(1)

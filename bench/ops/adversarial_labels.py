@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.core.registry import suggestion
-from bench.core.types import UserError
-from bench.ops import losses
+from bench.core.types import Classifier, UserError
+from bench.ops import losses, norms
 
 Solution = Literal["main", "sup", "one_hot"]
 SOLUTIONS: tuple[Solution, ...] = get_args(Solution)
 _FLOOR = 1e-8
-_TINY = 1e-12
 
 
 def class_losses(logits: Tensor) -> Tensor:
@@ -32,7 +31,7 @@ def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return -(labels * logits.log_softmax(1)).sum(1)
 
 
-def soft_ce(model: Any, x: Tensor, y: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def soft_ce(model: Classifier, x: Tensor, y: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of soft labels as an objective. Reference: labels (N, K)."""
     logits = model(x)
     return soft_cross_entropy(logits, labels), logits
@@ -40,13 +39,18 @@ def soft_ce(model: Any, x: Tensor, y: Tensor, labels: Tensor) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class LabelAdversary:
-    """The label y' near the one-hot y that the clean image's prediction fits least (Wang and Zhang 2019).
+    """The label y' near the one-hot y that the clean image's prediction fits least (Wang and Zhang 2019, supplement).
 
-    The wrong classes share eps_y in proportion to weights a, and eps_y is the largest with y'_c >= beta max y'_k
-    (supplement, eq. 3): y'_k = a_k / (sum a + beta max a), y'_c = 1 - eps_y. `main`, the main paper's solution
-    (supplement, eq. 7): a_k = v_k - v_MC + gamma, which leaves the most confusing class next to nothing; `sup` (eqs. 2
-    and 4): a_k = v_k; `one_hot` leaves y as it is. `top` shares among as many wrong classes of the largest v alone
-    (supplement, section 3: 9; v_MC is then the least of those, which the paper does not say); 0 means all.
+    The wrong classes share eps_y by weights a: y'_k = a_k / (sum a + beta max a) and y'_c = 1 - eps_y, where eps_y is
+    the largest with y'_c >= beta max y'_k (eq. 3).
+
+    Args:
+        solution: how a_k follows from v = `class_losses`. "main", the main paper's (eq. 7): v_k - v_MC + gamma, which
+            leaves the most confusing class next to nothing; "sup" (eqs. 2 and 4): v_k; "one_hot": y' = y.
+        beta: how many times the largest wrong share the true class keeps at least.
+        gamma: the share of the most confusing class in "main".
+        top: share among this many wrong classes of the largest v alone (section 3: 9), of which v_MC is then the least,
+            which the paper does not say; 0 means all.
     """
 
     solution: Solution = "main"
@@ -71,7 +75,7 @@ class LabelAdversary:
         rows = losses.strongest_others(v, y, self.top or logits.shape[1])
         chosen = v.gather(1, rows)
         # Two classes, of which the wrong one is certain: its v rounds to 0, and 0 / 0 must be all of the share.
-        shares = chosen - chosen[:, -1:] + self.gamma if self.solution == "main" else chosen.clamp_min(_TINY)
+        shares = chosen - chosen[:, -1:] + self.gamma if self.solution == "main" else chosen.clamp_min(norms.TINY)
         return torch.zeros_like(v).scatter(1, rows, shares)
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.core.types import Budget, Objective
+from bench.core.types import Budget, Classifier, Objective
 from bench.ops import active_set, norms, passes, rng
+from bench.ops.active_set import Proposals
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Attempt:
 
 
 def ascend(
-    model: Any,
+    model: Classifier,
     objective: Objective,
     ball: norms.Ball,
     y: Tensor,
@@ -60,46 +60,57 @@ def ascend(
     schedule: Schedule,
     references: Sequence[Tensor] = (),
     rows: Tensor | None = None,
-    found: active_set.Found | None = None,
-) -> active_set.Found:
+    proposals: Proposals | None = None,
+) -> Proposals:
     """Climb `objective` from `z` (N, C, H, W) inside the ball, one forward and one backward pass a step.
 
-    `references` are the objective's, each (N, ...). Records in `found` the first misclassified iterate of each image,
-    whenever it then leaves; `rows` (N,) are the places of these images in its batch. Without them they are the batch.
+    Args:
+        model: what the objective takes.
+        objective: see `bench.core.types.Objective`.
+        ball: where the iterates stay.
+        y: labels (N,).
+        z: starting points (N, C, H, W).
+        schedule: steps and their sizes.
+        references: the objective's, each (N, ...).
+        rows: places (N,) of these images in the batch of `proposals`; None means that they are the batch.
+        proposals: where the first misclassified iterate of each image is recorded, whenever the image then leaves.
+
+    Returns:
+        `proposals`, or new ones. Without `schedule.stop` they hold the last iterates, misclassified or not.
     """
     rows = active_set.everything(z) if rows is None else rows
-    found = active_set.Found(ball.x) if found is None else found
+    proposals = Proposals(ball.x) if proposals is None else proposals
     step_size = schedule.step_size
     # Without momentum a mere column, which costs nothing to cut.
     velocity = torch.zeros_like(z) if schedule.momentum else torch.zeros_like(step_size)
     for step in range(schedule.steps):
-        _, logits, gradient = passes.ascent_direction(objective, model, z, y, *references, rows=rows)
-        fooled = active_set.wrong(logits, y)
+        _, logits, gradient = passes.input_gradient(objective, model, z, y, *references, rows=rows)
+        fooled = active_set.misclassified(logits, y)
         if schedule.stop and active_set.maybe(fooled):
-            found.record(rows, z, fooled)
-            left = active_set.remaining(found.stands(rows), step)
+            proposals.record(rows, z, fooled)
+            left = active_set.remaining(proposals.stands(rows), step)
             if left is not None:
                 rows, z, y, gradient, velocity, step_size, *references = (
                     tensor[left] for tensor in (rows, z, y, gradient, velocity, step_size, *references)
                 )
                 ball = ball.keep(left)
                 if not len(rows):
-                    return found
+                    return proposals
         if schedule.momentum:
             velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
             gradient = velocity
         z = ball.step(z, norms.steepest(gradient, ball.norm), step_size)
         del gradient  # the next pass needs the memory
     if not schedule.stop:
-        found.x_adv[rows] = z
-        return found
+        proposals.x_adv[rows] = z
+        return proposals
     logits = passes.outputs(model, z, rows=rows)
-    found.record(rows, z, active_set.wrong(logits, y))
-    return found
+    proposals.record(rows, z, active_set.misclassified(logits, y))
+    return proposals
 
 
 def first_success(
-    model: Any,
+    model: Classifier,
     x: Tensor,
     y: Tensor,
     budget: Budget,
@@ -111,10 +122,10 @@ def first_success(
 
     Restarts are the same attempt again: each draws its own start, by key and by its place in the list.
     """
-    found = active_set.Found(x)
+    proposals = Proposals(x)
     ball = norms.Ball.around(x, budget)
     for turn, attempt in enumerate(attempts):
-        rows = found.missing
+        rows = proposals.missing
         if not len(rows):
             break
         on = ball.keep(rows)
@@ -128,6 +139,6 @@ def first_success(
             schedule.keep(rows),
             references,
             rows,
-            found,
+            proposals,
         )
-    return found.x_adv
+    return proposals.x_adv

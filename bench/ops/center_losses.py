@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.ops.losses import _TINY, best_other, margin
+from bench.core.types import HasCenters
+from bench.ops.losses import best_other, margin
+from bench.ops.norms import TINY
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity (N,) of the rows of a and b (N, D)."""
-    return F.cosine_similarity(a, b, dim=1, eps=_TINY)
+    return F.cosine_similarity(a, b, dim=1, eps=TINY)
 
 
 def cosines_to_centers(z: Tensor, centers: Tensor) -> Tensor:
     """Cosine similarity (N, K) of features (N, D) to class centers (K, D)."""
-    return F.normalize(z, dim=1, eps=_TINY) @ F.normalize(centers, dim=1, eps=_TINY).T
+    return F.normalize(z, dim=1, eps=TINY) @ F.normalize(centers, dim=1, eps=TINY).T
 
 
 def feature_to_center(z: Tensor, centers: Tensor, y: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def second_order(z: Tensor, centers: Tensor, y: Tensor) -> Tensor:
 
     In closed form (1 - cos^2) / ||z||^2, so training on it needs no second backward pass.
     """
-    return (1 - cosine(z, centers[y]).square()) / z.square().sum(1).clamp_min(_TINY)
+    return (1 - cosine(z, centers[y]).square()) / z.square().sum(1).clamp_min(TINY)
 
 
 def cosine_distance(z_clean: Tensor, z: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ class MatObjective:
     beta: float = 6.0
     ftc: float = 1.0
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, z_clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: HasCenters, x: Tensor, y: Tensor, z_clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         z, centers = model.features(x), model.class_centers()
         total = z.new_zeros(len(z))
@@ -73,13 +74,13 @@ class MatObjective:
         return total, model.classify(z)
 
 
-def cosine_margin(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def cosine_margin(model: HasCenters, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Best wrong cosine minus the true one: scale-free, and positive exactly where a class-center model is wrong."""
     z = model.features(x)
     return margin(cosines_to_centers(z, model.class_centers()), y), model.classify(z)
 
 
-def nearest_wrong_center(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_wrong_center(model: HasCenters, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Minus half the squared distance to the nearest wrong center: MMC's own loss as its attacker uses it.
 
     After Tramer et al. (2020): the target is chosen anew at each step.

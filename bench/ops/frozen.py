@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 
 
 @contextmanager
-def frozen(model: Any) -> Iterator[None]:
+def restored(model: nn.Module) -> Iterator[None]:
+    """Every module's mode, every weight's gradient and whether it wants one are afterwards what they were before."""
+    modes = [(module, module.training) for module in model.modules()]
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for weight, wanted, gradient in weights:
+            weight.requires_grad_(wanted)
+            weight.grad = gradient
+
+
+@contextmanager
+def frozen(model: object) -> Iterator[None]:
     """Evaluation mode and frozen weights inside the block; every module's mode and every weight restored after.
 
     Frozen, because an attack needs no weight gradient: autograd then keeps less, and autocast does not cache
     half-precision weights cut off from theirs. A model that is no module is left as it is.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    weights = [weight for weight in model.parameters() if weight.requires_grad] if modules else []
-    try:
-        if modules:
-            model.eval()
-        for weight in weights:
-            weight.requires_grad_(False)
+    if not isinstance(model, nn.Module):
         yield
-    finally:
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
-        for weight in weights:
-            weight.requires_grad_(True)
+        return
+    with restored(model):
+        model.eval().requires_grad_(False)
+        yield

@@ -7,11 +7,11 @@ side is held fixed: no gradient flows through it, unless `Divergence.lc_held` fr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.core.types import HasFeatures
 from bench.ops import losses
 
 _SHARE = 0.99
@@ -104,8 +104,7 @@ class Divergence:
 
     def without(self, term: str) -> Divergence:
         """The same with one term switched off."""
-        off: dict[str, Any] = {term: 0.0}
-        return replace(self, **off)
+        return replace(self, **{term: 0.0})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,9 @@ class AdrObjective:
     ce: float = 1.0
     anchors: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, z_clean: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, model: HasFeatures, x: Tensor, y: Tensor, z_clean: Tensor, clean: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         z = model.features(x)
         logits = model.classify(z)

@@ -7,15 +7,13 @@ The first half works on logits and features; the second half are `Objective`s, `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.core.types import UserError
-
-_TINY = 1e-12
+from bench.core.types import Classifier, HasFeatures, UserError
+from bench.ops.norms import TINY
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -38,6 +36,13 @@ def strongest_others(logits: Tensor, y: Tensor, count: int) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf).topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
+def rises(logits: Tensor, y: Tensor, rivals: Tensor) -> Tensor:
+    """Logits of rival classes minus that of y (N,), both (N, J); all other classes are the rivals where J is 0."""
+    if not rivals.shape[1]:
+        rivals = (y[:, None] + torch.arange(1, logits.shape[1], device=y.device)) % logits.shape[1]
+    return logits.gather(1, rivals) - logits.gather(1, y[:, None])
+
+
 def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
     if logits.shape[1] < count:
         fault = f"{name} needs at least {count} classes, and the model has {logits.shape[1]}"
@@ -54,7 +59,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         UserError: there are fewer than 3 classes.
     """
     first, _, third = _highest(logits, 3, "the DLR loss")
-    return margin(logits, y) / (first - third + _TINY)
+    return margin(logits, y) / (first - third + TINY)
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -64,8 +69,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         UserError: there are fewer than 4 classes.
     """
     first, _, third, fourth = _highest(logits, 4, "the targeted DLR loss")
-    rise = logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])
-    return rise.squeeze(1) / (first - (third + fourth) / 2 + _TINY)
+    return rises(logits, y, target[:, None]).squeeze(1) / (first - (third + fourth) / 2 + TINY)
 
 
 def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
@@ -76,22 +80,34 @@ def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
 # Objectives over a whole model.
 
 
-def ce(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def ce(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the true label."""
     logits = model(x)
     return cross_entropy(logits, y), logits
 
 
-def targeted_ce(model: Any, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def targeted_ce(model: Classifier, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the cross-entropy of a target class (N,)."""
     logits = model(x)
     return -cross_entropy(logits, target), logits
 
 
-def logit_margin(model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def logit_margin(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Best wrong logit minus true logit."""
     logits = model(x)
     return margin(logits, y), logits
+
+
+def rival_margin(model: Classifier, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Logit of a target class (N,) minus the true logit."""
+    logits = model(x)
+    return rises(logits, y, target[:, None]).squeeze(1), logits
+
+
+def rival_margins(model: Classifier, x: Tensor, y: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of rival classes (N, J) minus the true one's, (N, J); of all other classes where J is 0."""
+    logits = model(x)
+    return rises(logits, y, rivals), logits
 
 
 @dataclass(frozen=True)
@@ -104,10 +120,10 @@ class NormalisedCE:
 
     scale: float = 1.0
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and the model's own logits (N, K)."""
         logits = model(x)
-        spread = logits.detach().std(1, correction=0, keepdim=True).clamp_min(_TINY)
+        spread = logits.detach().std(1, correction=0, keepdim=True).clamp_min(TINY)
         return cross_entropy(logits * (self.scale / spread), y), logits
 
 
@@ -117,13 +133,13 @@ class TradesObjective:
 
     beta: float = 6.0
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         logits = model(x)
         return cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
 
 
-def latent_target(model: Any, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
+def latent_target(model: HasFeatures, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the distance of the features to target features (N, D)."""
     z = model.features(x)
     return -torch.linalg.vector_norm(z - z_target, dim=1), model.classify(z)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.core.types import Norm
+from bench.core.types import Classifier, Norm
 from bench.ops import active_set, losses, norms, passes, rng
+from bench.ops.active_set import Proposals
 
 _REACH = 1e30
 
 
-def cosine(first: float, last: float, step: int, steps: int) -> float:
+def annealed(first: float, last: float, step: int, steps: int) -> float:
     """The value at `step` of `steps` of a cosine annealing from `first` to `last`."""
     return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
@@ -24,7 +24,7 @@ def farthest(x: Tensor, norm: Norm) -> Tensor:
     return norms.size(torch.maximum(x, 1 - x), norm)
 
 
-def stirred(gradient: Tensor, length: Tensor, keys: Tensor, step: int) -> Tensor:
+def fill_zero_gradients(gradient: Tensor, length: Tensor, keys: Tensor, step: int) -> Tensor:
     """The gradients (N, C, H, W) of some length (N,), in any norm, those that are exactly zero overwritten.
 
     They get a random direction drawn by key (N,), of length 1 in l2.
@@ -42,7 +42,7 @@ def stirred(gradient: Tensor, length: Tensor, keys: Tensor, step: int) -> Tensor
 def unit(gradient: Tensor, keys: Tensor, step: int) -> Tensor:
     """Gradients (N, C, H, W) at length 1 in l2; where one is exactly zero, a random direction drawn by key (N,)."""
     length = norms.size(gradient, "l2")
-    return stirred(gradient / norms.per_example(length.clamp_min(norms.TINY), gradient), length, keys, step)
+    return fill_zero_gradients(gradient / norms.per_example(length.clamp_min(norms.TINY), gradient), length, keys, step)
 
 
 def inward(gradient: Tensor, z: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def inward(gradient: Tensor, z: Tensor) -> Tensor:
 
 def fools(logits: Tensor, y: Tensor, confidence: float = 0.0) -> Tensor:
     """Whether (N,) each row of logits (N, K) is wrong, by a margin of at least `confidence` if that is positive."""
-    wrong = active_set.wrong(logits, y)
+    wrong = active_set.misclassified(logits, y)
     return wrong & (losses.margin(logits, y) >= confidence) if confidence > 0 else wrong
 
 
@@ -67,20 +67,26 @@ def _shrunk(x: Tensor, x_adv: Tensor, norm: Norm, share: Tensor) -> Tensor:
 
 
 def toward_clean(
-    model: Any, x: Tensor, y: Tensor, found: active_set.Found, norm: Norm, steps: int, confidence: float = 0.0
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    proposals: Proposals,
+    norm: Norm,
+    steps: int,
+    confidence: float = 0.0,
 ) -> None:
-    """Bisect between each found adversarial image and its clean image x (N, C, H, W), `steps` forward passes each.
+    """Bisect between each proposal and its clean image x (N, C, H, W), `steps` forward passes each.
 
-    Updates `found`. Adversarial examples need not form an interval on that way: the smallest one met is kept.
+    Updates `proposals`. Adversarial examples need not form an interval on that way: the smallest that is met is kept.
     """
-    rows = (found.size.isfinite() & (found.size > 0)).nonzero().squeeze(1)
+    rows = (proposals.size.isfinite() & (proposals.size > 0)).nonzero().squeeze(1)
     if not steps or not len(rows):
         return
-    clean, label, far = x[rows], y[rows], found.x_adv[rows]
-    low, high = torch.zeros_like(found.size[rows]), torch.ones_like(found.size[rows])
+    clean, label, far = x[rows], y[rows], proposals.x_adv[rows]
+    low, high = torch.zeros_like(proposals.size[rows]), torch.ones_like(proposals.size[rows])
     for _ in range(steps):
         share = (low + high) / 2
         z = _shrunk(clean, far, norm, share)
         fooled = fools(passes.outputs(model, z, rows=rows), label, confidence)
-        found.record_smaller(rows, z, fooled, norms.size(z - clean, norm))
+        proposals.record_smaller(rows, z, fooled, norms.size(z - clean, norm))
         low, high = torch.where(fooled, low, share), torch.where(fooled, share, high)

@@ -11,6 +11,8 @@ from bench.core.types import Budget, Norm
 from bench.ops import rng, tiling
 
 _ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
+DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""The norm in which a gradient's size is its largest gain over steps of size 1."""
 TINY = 1e-12
 """What a length is taken for at least where it divides."""
 

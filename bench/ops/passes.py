@@ -1,22 +1,22 @@
 """The only place where attacks call the model: forward passes and input gradients, counted image by image.
 
-Batches are padded to a multiple of four rows, and to sixteen at least. CPU kernels take small batches, and the last
-rows of an odd one, through other code paths that round differently; with whole quadruples from sixteen on a row's
-logits and gradient are the same bits in any batch, which makes results independent of how images are grouped.
+Batches are padded, so that an image gets the same bits however images are grouped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from bench.core.types import Objective
+from bench.core.types import Classifier, Objective
 
+# CPU kernels take small batches, and the last rows of an odd one, through other code paths that round differently: with
+# whole quadruples from sixteen rows on, a row's logits and gradient are the same bits in any batch.
 _ROWS, _FEWEST = 4, 16
 # CUDA's allocator, its libraries, and torch's CPU allocator on Linux and on Windows.
 _FULL = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
@@ -91,14 +91,14 @@ def _not_finite(*tensors: Tensor) -> Tensor:
     return ~torch.stack([t.flatten(1).sum(1) for t in tensors]).isfinite().all(0)
 
 
-def reference_outputs(call: Any, x: Tensor) -> Tensor:
+def reference_outputs(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`call(x)` (N, ...) without a gradient, for images other than the attacked ones: counted for none of them."""
     with torch.no_grad():
-        result: Tensor = call(_pad(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
+        result = call(_pad(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
     return result[: len(x)]
 
 
-def outputs(call: Any, x: Tensor, rows: Tensor | None = None) -> Tensor:
+def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = None) -> Tensor:
     """`call(x)` (N, ...) without a gradient: a model's logits, or one of its methods such as `features`.
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
@@ -109,20 +109,21 @@ def outputs(call: Any, x: Tensor, rows: Tensor | None = None) -> Tensor:
     return result
 
 
-def classes(model: Any, x: Tensor) -> int:
+def classes(model: Classifier, x: Tensor) -> int:
     """The number of classes K that the model tells apart, for images like x (N, C, H, W)."""
     return reference_outputs(model, x[:0]).shape[1]
 
 
-def ascent_direction(
-    objective: Objective, model: Any, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
+def input_gradient(
+    objective: Objective, model: object, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward pass: an objective's values (N,), logits (N, K) and input gradient (N, C, H, W).
 
-    The gradient is taken with respect to the input alone: no weight gradient is ever computed.
+    `model` is whatever the objective takes. The gradient is with respect to the input alone: no weight gradient is ever
+    computed.
     """
     if not len(x):
-        return x.new_zeros(0), outputs(model, x), x.clone()
+        return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
     padded = _pad(x).detach().requires_grad_(True)
     with torch.enable_grad():
         values, logits = objective(model, padded, _pad(y), *map(_pad, references))
@@ -134,7 +135,7 @@ def ascent_direction(
 
 
 def jacobian(
-    objective: Objective, model: Any, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
+    objective: Objective, model: object, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward pass, and one backward pass for each of the J values that an objective gives an image.
 

@@ -1,7 +1,7 @@
 """Work on a batch a few rows at a time: many sweeps over a little are faster on a CPU than many sweeps over much.
 
-A batch of images leaves the cache between two operations, and each then waits for memory: on small nets that costs more
-than the model does. A GPU has no such cache, and takes everything at once.
+A whole batch leaves the cache between two operations, and each then waits for memory, which on small nets costs more
+than the model does. A GPU takes everything at once.
 """
 
 from __future__ import annotations

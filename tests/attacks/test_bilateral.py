@@ -18,7 +18,7 @@ class TestAttacks:
         x, y = subjects.images(model, 20)
         soft = LabelAdversary()(model(x), y)
         values, _ = adversarial_labels.soft_ce(model, x, y, soft)
-        _, _, gradient = passes.ascent_direction(adversarial_labels.soft_ce, model, x, y, soft)
+        _, _, gradient = passes.input_gradient(adversarial_labels.soft_ce, model, x, y, soft)
         higher, _ = adversarial_labels.soft_ce(model, (x + 1e-3 * gradient.sign()).clamp(0, 1), y, soft)
         assert (higher > values).float().mean() > 0.9
         budget = subjects.budget("linf", 0.3, 20)

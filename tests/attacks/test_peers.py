@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import Known, Peer, imported, made, peers
+from bench.attacks.peers.adapter import Peer, PeerTraits, imported, peer_class, peers
 from bench.core.fields import settable
 from bench.core.from_specs import attack_from
 from bench.core.specs import parse_specs
@@ -164,7 +164,7 @@ class _Rude(Peer):
 
 
 def test_a_rude_peer_is_contained(model, capsys):
-    kind = made(_Rude, "rude:One", Known(("l2",)), lambda steps=3, model=None: None, frozenset({"model"}))
+    kind = peer_class(_Rude, "rude:One", PeerTraits(("l2",)), lambda steps=3, model=None: None, frozenset({"model"}))
     assert settable(kind) == ["steps"]
     own = subjects.Centred().eval()
     random_state, x, y = torch.get_rng_state(), *subjects.images(own, 4)

@@ -111,7 +111,7 @@ class TestFloor:
         model, x, y = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), torch.rand(5, 1, 2, 2), torch.ones
         with speed_floor.recorded() as schedule, passes.counted(5):
             passes.outputs(model, x)
-            passes.ascent_direction(lambda m, z, _: (m(z)[:, 0], m(z)), model, x[:3], y(3, dtype=torch.int64))
+            passes.input_gradient(lambda m, z, _: (m(z)[:, 0], m(z)), model, x[:3], y(3, dtype=torch.int64))
         assert schedule == [speed_floor.Pass(5, 0), speed_floor.Pass(3, 1)]
         assert speed_floor.totals(schedule) == (8, 3)
 

@@ -59,9 +59,9 @@ def test_a_row_is_the_same_bits_in_any_batch(arch):
     shape = {"digits_cnn": (1, 8, 8), "small_cnn": (1, 28, 28)}.get(arch, (3, 32, 32))
     x, y = torch.rand(40, *shape), torch.arange(40) % 10
     with memory_format.suited(model, x[:16]):
-        _, logits, gradient = passes.ascent_direction(losses.ce, model, x, y)
+        _, logits, gradient = passes.input_gradient(losses.ce, model, x, y)
         for count in (1, 2, 3, 5, 7, 8, 11, 13, 16, 17, 22, 31, 39):
-            _, part, slope = passes.ascent_direction(losses.ce, model, x[:count], y[:count])
+            _, part, slope = passes.input_gradient(losses.ce, model, x[:count], y[:count])
             assert torch.equal(part, logits[:count]) and torch.equal(slope, gradient[:count]), count
 
 

@@ -47,7 +47,7 @@ class BothWays:
         for sign in (-1, 1):
             candidates = x + sign * norms.per_example(budget.bound("both ways"), x).to(x)
             logits = passes.outputs(model, candidates)
-            x_adv = torch.where(norms.per_example(active_set.wrong(logits, y), x), candidates, x_adv)
+            x_adv = torch.where(norms.per_example(active_set.misclassified(logits, y), x), candidates, x_adv)
             if self.nan:
                 x_adv = torch.where(norms.per_example(logits.isnan().any(1), x), torch.nan, x_adv)
         return x_adv

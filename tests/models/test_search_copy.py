@@ -182,7 +182,7 @@ class TestSearchModel:
         model, x = small("resnet18"), drawn(8, 3, 32, 32)
         y = model(x).argmax(1)
         ours, theirs = (
-            passes.ascent_direction(losses.ce, kind, x, y)[2].flatten(1)
+            passes.input_gradient(losses.ce, kind, x, y)[2].flatten(1)
             for kind in (model, search_copy.search_model(model, "bf16", x))
         )
         assert theirs.dtype == torch.float32

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from bench.attacks.peers.isolation import isolated, watched
 from bench.core import registry
-from bench.core.types import Budget, Norm, UserError
+from bench.core.types import Budget, Classifier, Norm, UserError
 from bench.ops import active_set, passes
+from bench.ops.active_set import Proposals
 
 ORDER: dict[Norm, float] = {"linf": math.inf, "l2": 2, "l1": 1}
 
@@ -44,9 +45,9 @@ def imported(title: str, module: str, remedy: str) -> Any:
 class Peer:
     """An attack of another library; a class is made for each, with the constructor's arguments as fields.
 
-    It gets one seed, made of the images' keys, and one eps at a time: images are grouped by eps. Returned is what it
-    returned wherever the model's prediction is not y, else the clean image. Passes are an average over the batch: the
-    rows of all its calls over the number of images, rounded up, and one more that looks at what came back.
+    It gets one seed, made of the images' keys, and one eps at a time: images are grouped by eps. Its result stands
+    wherever the model's prediction is not y; elsewhere the clean image is returned. Passes are an average over the
+    batch: the rows of all its calls over the number of images, rounded up, and one more that looks at the result.
     """
 
     title: ClassVar[str] = ""
@@ -77,12 +78,12 @@ class Peer:
             raise UserError(f"{self.title} returned shape {tuple(z.shape)} for {tuple(x.shape)}")
         return z.to(x)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         eps = None if self.minimal else budget.bound(self.title)
         if not isinstance(model, nn.Module):
             raise UserError(f"{self.title} needs a torch.nn.Module, not {type(model).__name__}: wrap the model in one")
-        found, every = active_set.Found(x), active_set.everything(x)
+        proposals, every = Proposals(x), active_set.everything(x)
         groups = [(None, every)] if eps is None else [(v, every[eps == v]) for v in sorted(set(eps.tolist())) if v > 0]
         for bound, rows in groups:
             if not len(rows):
@@ -90,12 +91,12 @@ class Peer:
             seed = int(keys[rows].sum()) % 2**31
             with isolated(model, seed), watched(model, rows), torch.enable_grad():
                 z = self._proposed(model, x[rows], y[rows], budget.norm, bound, seed)
-            found.record(rows, z, active_set.wrong(passes.outputs(model, z, rows), y[rows]))
-        return found.x_adv
+            proposals.record(rows, z, active_set.misclassified(passes.outputs(model, z, rows), y[rows]))
+        return proposals.x_adv
 
 
 @dataclass(frozen=True)
-class Known:
+class PeerTraits:
     """What the library does not say of an attack by itself, or says wrong."""
 
     norms: tuple[Norm, ...]
@@ -103,10 +104,10 @@ class Known:
     faults: str = ""
 
 
-def made(
+def peer_class(
     base: type[Peer],
     title: str,
-    known: Known,
+    known: PeerTraits,
     call: Callable[..., Any],
     ours: frozenset[str],
     real: frozenset[str] = frozenset(),

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import ORDER, Known, Library, Peer, imported, made
+from bench.attacks.peers.adapter import ORDER, Library, Peer, PeerTraits, imported, peer_class
 from bench.core.registry import peers
 from bench.core.types import Norm
 
@@ -27,27 +27,29 @@ _PACKAGE = "adv_lib.attacks"
 _UNUSED = {"adv_lib.utils.visdom_logger": "VisdomLogger", "adv_lib.distances.lpips": "LPIPS"}
 _OURS = frozenset({"model", "inputs", "labels", "targeted", "norm", "p", "eps", "ε", "distance", "callback"})
 _ALL: tuple[Norm, ...] = ("linf", "l2", "l1")
-_ATTACKS: dict[str, tuple[str, Known]] = {
-    "alma": ("augmented_lagrangian", Known(("l2", "l1"), minimal=True)),
-    "apgd": ("auto_pgd", Known(_ALL)),
-    "apgd_targeted": ("auto_pgd", Known(_ALL)),
-    "carlini_wagner_l2": ("carlini_wagner.l2", Known(("l2",), minimal=True)),
-    "carlini_wagner_linf": ("carlini_wagner.linf", Known(("linf",), minimal=True)),
+_ATTACKS: dict[str, tuple[str, PeerTraits]] = {
+    "alma": ("augmented_lagrangian", PeerTraits(("l2", "l1"), minimal=True)),
+    "apgd": ("auto_pgd", PeerTraits(_ALL)),
+    "apgd_targeted": ("auto_pgd", PeerTraits(_ALL)),
+    "carlini_wagner_l2": ("carlini_wagner.l2", PeerTraits(("l2",), minimal=True)),
+    "carlini_wagner_linf": ("carlini_wagner.linf", PeerTraits(("linf",), minimal=True)),
     "ddn": (
         "decoupled_direction_norm",
-        Known(("l2",), minimal=True, faults="Rounds images to 256 grey levels by default."),
+        PeerTraits(("l2",), minimal=True, faults="Rounds images to 256 grey levels by default."),
     ),
-    "df": ("deepfool", Known(("l2", "linf"), minimal=True)),
-    "fab": ("fast_adaptive_boundary.fast_adaptive_boundary", Known(_ALL, minimal=True)),
+    "df": ("deepfool", PeerTraits(("l2", "linf"), minimal=True)),
+    "fab": ("fast_adaptive_boundary.fast_adaptive_boundary", PeerTraits(_ALL, minimal=True)),
     "fmn": (
         "fast_minimum_norm",
-        Known(_ALL, minimal=True, faults="10 steps by default; may approach a boundary for ever from the right side."),
+        PeerTraits(
+            _ALL, minimal=True, faults="10 steps by default; may approach a boundary for ever from the right side."
+        ),
     ),
-    "pdgd": ("primal_dual_gradient_descent", Known(("l2",), minimal=True)),
-    "pdpgd": ("primal_dual_gradient_descent", Known(_ALL, minimal=True)),
-    "pgd_linf": ("projected_gradient_descent", Known(("linf",))),
-    "sdf": ("superdeepfool", Known(("l2",), minimal=True)),
-    "tr": ("trust_region", Known(("l2", "linf"), minimal=True)),
+    "pdgd": ("primal_dual_gradient_descent", PeerTraits(("l2",), minimal=True)),
+    "pdpgd": ("primal_dual_gradient_descent", PeerTraits(_ALL, minimal=True)),
+    "pgd_linf": ("projected_gradient_descent", PeerTraits(("linf",))),
+    "sdf": ("superdeepfool", PeerTraits(("l2",), minimal=True)),
+    "tr": ("trust_region", PeerTraits(("l2", "linf"), minimal=True)),
 }
 
 
@@ -95,13 +97,13 @@ def _function(name: str) -> Callable[..., Any]:
     return function
 
 
-def _names() -> dict[str, Known]:
+def _names() -> dict[str, PeerTraits]:
     imported("adv_lib", "adv_lib", "pip install --no-deps adv-lib")
     return {name: known for name, (_, known) in _ATTACKS.items()}
 
 
 def _make(name: str) -> type[Peer]:
-    return made(AdvLibAttack, f"adv_lib:{name}", _ATTACKS[name][1], _function(name), _OURS)
+    return peer_class(AdvLibAttack, f"adv_lib:{name}", _ATTACKS[name][1], _function(name), _OURS)
 
 
 peers.register("adv_lib")(Library("adv_lib", _names, _make))

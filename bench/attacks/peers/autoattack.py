@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import Known, Library, Peer, imported, made
+from bench.attacks.peers.adapter import Library, Peer, PeerTraits, imported, peer_class
 from bench.core.registry import peers
 from bench.core.types import Norm
 
@@ -81,15 +81,15 @@ def _pyautoattack() -> Any:
     return imported("autoattack", "pyautoattack", 'pip install "bench[peers]"')
 
 
-def _names() -> dict[str, Known]:
+def _names() -> dict[str, PeerTraits]:
     _pyautoattack()
-    return {version: Known(PyAutoAttack.norms, faults=_SHARED) for version in _STAGES}
+    return {version: PeerTraits(PyAutoAttack.norms, faults=_SHARED) for version in _STAGES}
 
 
 def _make(name: str) -> type[Peer]:
     call = _pyautoattack().AutoAttack
     ours = frozenset({"model", "attacks", "device", "eps", "norm", "seed", "version"})
-    return made(PyAutoAttack, f"autoattack:{name}", _names()[name], call, ours)
+    return peer_class(PyAutoAttack, f"autoattack:{name}", _names()[name], call, ours)
 
 
 peers.register("autoattack")(Library("autoattack", _names, _make))

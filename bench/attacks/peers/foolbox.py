@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import ORDER, Known, Library, Peer, imported, made
+from bench.attacks.peers.adapter import ORDER, Library, Peer, PeerTraits, imported, peer_class
 from bench.core.registry import peers
 from bench.core.types import Norm
 
@@ -74,8 +74,8 @@ def _names() -> dict[str, Any]:
 def _make(name: str) -> type[Peer]:
     kind = _names()[name]
     minimal = issubclass(kind, _foolbox().attacks.base.MinimizationAttack)
-    known = Known(_norms(kind), minimal, _FAULTS.get(kind.__name__, ""))
-    return made(FoolboxAttack, f"foolbox:{name}", known, kind, _OURS)
+    known = PeerTraits(_norms(kind), minimal, _FAULTS.get(kind.__name__, ""))
+    return peer_class(FoolboxAttack, f"foolbox:{name}", known, kind, _OURS)
 
 
 peers.register("foolbox")(Library("foolbox", _names, _make))

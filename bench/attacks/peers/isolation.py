@@ -13,19 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from bench.ops import passes
+from bench.ops.frozen import restored
 
 
 @contextmanager
 def isolated(model: nn.Module, seed: int) -> Iterator[None]:
-    """Seed every global random state, freeze the weights, and leave all of it, and the model's modes, as found.
+    """Seed every global random state, freeze the weights, and leave all of it, and the model's modes, as they were.
 
     What a library prints goes to stderr, for results are on stdout.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
     python, numeric = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices), redirect_stdout(sys.stderr):
+    with torch.random.fork_rng(devices), redirect_stdout(sys.stderr), restored(model):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
@@ -35,11 +34,6 @@ def isolated(model: nn.Module, seed: int) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numeric)
-            for module, training in modes:
-                module.training = training
-            for weight, wanted, gradient in weights:
-                weight.requires_grad_(wanted)
-                weight.grad = gradient
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class JointAttack:
         """
         if budget.eps is None:
             raise UserError("the joint attack on a detector needs a budget: give --eps")
-        best, ball = active_set.Found(x), norms.Ball.around(x, budget)
+        best, ball = active_set.Proposals(x), norms.Ball.around(x, budget)
         schedule = Schedule.standard(budget, self.steps, self.step_size)
         targets = losses.strongest_others(passes.outputs(fitted.answers, x)[:, :-1], y, self.targets)
         for turn, (objective, references) in enumerate(self.objectives(targets)):
@@ -102,12 +102,12 @@ def _climb(
     z: Tensor,
     schedule: Schedule,
     rows: Tensor,
-    best: active_set.Found,
+    best: active_set.Proposals,
 ) -> None:
     """Climb from z (n, C, H, W), the images `rows` (n,) of the batch, and record what is wrong by its score."""
     for _ in range(schedule.steps):
         theirs = [reference[rows] for reference in references]
-        _, answers, gradient = passes.ascent_direction(objective, fitted, z, y[rows], *theirs, rows=rows)
+        _, answers, gradient = passes.input_gradient(objective, fitted, z, y[rows], *theirs, rows=rows)
         _record(best, rows, z, answers, y)
         left = (~(best.size[rows] <= threshold)).nonzero().squeeze(1)
         rows, z, gradient = rows[left], z[left], gradient[left]
@@ -117,5 +117,5 @@ def _climb(
     _record(best, rows, z, passes.outputs(fitted.answers, z, rows=rows), y)
 
 
-def _record(best: active_set.Found, rows: Tensor, z: Tensor, answers: Tensor, y: Tensor) -> None:
-    best.record_smaller(rows, z, active_set.wrong(answers[:, :-1], y[rows]), answers[:, -1])
+def _record(best: active_set.Proposals, rows: Tensor, z: Tensor, answers: Tensor, y: Tensor) -> None:
+    best.record_smaller(rows, z, active_set.misclassified(answers[:, :-1], y[rows]), answers[:, -1])

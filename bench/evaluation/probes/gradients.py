@@ -30,7 +30,7 @@ class Gradients:
 
 
 def _rows(model: Classifier, images: Images) -> pd.DataFrame:
-    _, logits, gradient = passes.ascent_direction(losses.ce, model, images.x, images.y)
+    _, logits, gradient = passes.input_gradient(losses.ce, model, images.x, images.y)
     features = passes.reference_outputs(model.features, images.x) if has_features(model) else None
     return pd.DataFrame(
         {

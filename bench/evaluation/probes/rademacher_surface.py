@@ -44,7 +44,7 @@ class RademacherSurface:
 
     def _surface(self, model: Classifier, image: Images, seed: int) -> pd.DataFrame:
         x, y = image.x, image.y
-        _, _, gradient = passes.ascent_direction(losses.ce, model, x, y)
+        _, _, gradient = passes.input_gradient(losses.ce, model, x, y)
         signs = rng.signs(rng.keys(seed, image.indices, "rademacher surface"), x.shape[1:])
         ticks = torch.linspace(-self.reach, self.reach, self.points, dtype=torch.float64, device=x.device)
         along, across = (part.flatten() for part in torch.meshgrid(ticks, ticks, indexing="ij"))

@@ -90,7 +90,7 @@ def _examples(model: HasFeatures, run: ProbedRun) -> dict[str, Images]:
 
 def _grid(call: Classifier, at: Tensor, y: Tensor, keys: Tensor, eps: float, points: int) -> dict[str, list[float]]:
     """Loss and prediction on the grid around one point (1, ...)."""
-    _, _, slope = passes.ascent_direction(losses.ce, call, at, y)
+    _, _, slope = passes.input_gradient(losses.ce, call, at, y)
     slope = slope.flatten(1)
     across = orthogonal_signs(slope, keys).view_as(at)
     along = slope.sign().view_as(at)
