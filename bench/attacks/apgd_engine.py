@@ -143,9 +143,9 @@ def climb(
     draws: int,
     proposals: Proposals | None,
 ) -> None:
-    """Take `steps` steps; images leave after the first misclassified point, which is recorded, unless `proposals` is None.
+    """Take `steps` steps; images leave after the first misclassified point, which is recorded in `proposals`.
 
-    One forward and one backward pass a step, and a forward pass at the end.
+    One forward and one backward pass a step, and a forward pass at the end. Without `proposals` no image leaves.
     """
     for step in range(steps + 1):
         values, logits = iterates.evaluate(model, criterion, draws, gradient=step < steps)
