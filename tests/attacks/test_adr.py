@@ -22,10 +22,10 @@ class TestAttacks:
 
     def test_adaptive_includes_adr_where_the_stanza_says_so(self, model: nn.Module) -> None:
         threat = ThreatModel("linf", 0.1)
-        assert "adr" not in [one.name for one in plan("adaptive", model, threat)]
+        assert "adr" not in [planned.name for planned in plan("adaptive", model, threat)]
         told = {"adr": {"base": "adv", "lc": 0.5, "gb": 0.0, "smt": 1.0, "conf": 0.0}}
-        (found,) = (one.attack for one in plan("adaptive", model, threat, told) if one.name == "adr")
-        assert (found.lc, found.gb, found.drop) == (0.5, 0.0, True)
+        (attack,) = (planned.attack for planned in plan("adaptive", model, threat, told) if planned.name == "adr")
+        assert (attack.lc, attack.gb, attack.drop) == (0.5, 0.0, True)
         assert plan("adr", model, threat)[0].attack.gb == 1
         with pytest.raises(UserError, match="features"):
             plan("adr", subjects.linear((1, 6, 6), 4), threat)
@@ -33,8 +33,8 @@ class TestAttacks:
     def test_the_sum_then_the_sum_without_each_term(self, model: nn.Module) -> None:
         x, y = subjects.images(model, 5)
         bound = attacks["adr"](conf=1.0).bind(subjects.Scene(model))
-        found = [one.objective for one in bound.attempts(model, x, y)]
-        assert [(one.ce, one.weights.switched_on()) for one in found] == [
+        objectives = [attempt.objective for attempt in bound.attempts(model, x, y)]
+        assert [(climbed.ce, climbed.weights.switched_on()) for climbed in objectives] == [
             (1.0, ["lc", "gb", "smt", "conf"]),
             (0.0, ["lc", "gb", "smt", "conf"]),
             (1.0, ["gb", "smt", "conf"]),

@@ -41,10 +41,10 @@ class TestAttacks:
         x, y = subjects.images(model, 40)
         held = attacks[within]()
         fields = {name: getattr(held, name) for name in vars(held)}
-        found = attacks[free](**fields)(model, x, y, Budget("l2", None), subjects.keys(40))
-        largest = norms.size(found.double() - x.double(), "linf")
+        unbounded = attacks[free](**fields)(model, x, y, Budget("l2", None), subjects.keys(40))
+        largest = norms.size(unbounded.double() - x.double(), "linf")
         eps = float(largest[largest > 0].median())
         x_adv = held(model, x, y, subjects.budget("linf", eps, 40), subjects.keys(40))
         fits = largest <= eps
-        assert torch.equal(x_adv[fits], found[fits]) and torch.equal(x_adv[~fits], x[~fits])
+        assert torch.equal(x_adv[fits], unbounded[fits]) and torch.equal(x_adv[~fits], x[~fits])
         assert 0 < int((x_adv != x).flatten(1).any(1).sum()) < 40

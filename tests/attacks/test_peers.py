@@ -149,7 +149,7 @@ def test_adv_lib_does_not_leave_a_hollow_package_behind() -> None:
     assert "torchvision" not in sys.modules
 
 
-class _Rude(Peer):
+class _Intrusive(Peer):
     """Trains the model, spends random numbers, prints, and returns black images."""
 
     def propose(self, model, x, y, norm, eps, seed):
@@ -163,12 +163,14 @@ class _Rude(Peer):
         return torch.zeros_like(x)
 
 
-def test_a_rude_peer_is_contained(model, capsys):
-    kind = peer_class(_Rude, "rude:One", PeerTraits(("l2",)), lambda steps=3, model=None: None, frozenset({"model"}))
+def test_an_intrusive_peer_is_contained(model, capsys):
+    kind = peer_class(
+        _Intrusive, "intrusive:Attack", PeerTraits(("l2",)), lambda steps=3, model=None: None, frozenset({"model"})
+    )
     assert settable(kind) == ["steps"]
     own = subjects.Centred().eval()
     random_state, x, y = torch.get_rng_state(), *subjects.images(own, 4)
-    keys = rng.keys(0, torch.arange(4), "rude")
+    keys = rng.keys(0, torch.arange(4), "intrusive")
     with passes.counted(4) as tally:
         x_adv = kind()(own, x, y, subjects.budget("l2", 1.0, 4), keys)
     black = own(torch.zeros_like(x)).argmax(1) != y
@@ -177,7 +179,7 @@ def test_a_rude_peer_is_contained(model, capsys):
     assert torch.equal(random_state, torch.get_rng_state()) and not own.training
     assert all(weight.grad is None and weight.requires_grad for weight in own.parameters())
     assert capsys.readouterr().out == ""
-    with pytest.raises(UserError, match=r"rude:One failed: ValueError: no$"):
+    with pytest.raises(UserError, match=r"intrusive:Attack failed: ValueError: no$"):
         kind()(own, x, y, subjects.budget("l2", 0.4, 4), keys)
     with pytest.raises(UserError, match=r"needs a torch\.nn\.Module"):
         kind()(lambda x: x, x, y, subjects.budget("l2", 0.4, 4), keys)

@@ -46,20 +46,20 @@ class TestLabels:
     @pytest.mark.parametrize("spread", [0.1, 2.0, 10.0])
     def test_are_the_formulas(self, solution, classes, beta, top, spread) -> None:
         logits, y = drawn(40, classes, spread)
-        found = LabelAdversary(solution, beta, 0.01, top)(logits, y)
-        for row, c, mine in zip(logits.tolist(), y.tolist(), found.tolist(), strict=True):
+        labels = LabelAdversary(solution, beta, 0.01, top)(logits, y)
+        for row, c, mine in zip(logits.tolist(), y.tolist(), labels.tolist(), strict=True):
             assert mine == pytest.approx(plain(row, c, solution, beta, 0.01, top), rel=1e-9, abs=1e-9)
 
     @pytest.mark.parametrize("solution", SOLUTIONS)
     @pytest.mark.parametrize(("classes", "beta"), [(3, 1.0), (10, 9.0), (100, 11.0)])
     def test_invariants(self, solution, classes, beta) -> None:
         logits, y = drawn(5000, classes, 4.0, seed=1)
-        found = LabelAdversary(solution, beta)(logits, y)
-        truth = found.gather(1, y[:, None]).squeeze(1)
-        wrong = found.scatter(1, y[:, None], 0)
+        labels = LabelAdversary(solution, beta)(logits, y)
+        truth = labels.gather(1, y[:, None]).squeeze(1)
+        wrong = labels.scatter(1, y[:, None], 0)
         ones, eps_y = torch.ones_like(truth), 1 - truth
-        torch.testing.assert_close(found.sum(1), ones)
-        assert (found >= 0).all() and (found <= 1).all()
+        torch.testing.assert_close(labels.sum(1), ones)
+        assert (labels >= 0).all() and (labels <= 1).all()
         # The equality case of eq. 3, and so the bound on eps_y.
         torch.testing.assert_close(truth, beta * wrong.amax(1))
         assert (eps_y > 1 / (1 + beta)).all() and (eps_y <= 1 / (1 + beta / (classes - 1)) + 1e-12).all()
@@ -90,23 +90,23 @@ class TestLabels:
     @pytest.mark.parametrize("solution", SOLUTIONS)
     def test_equal_classes_give_label_smoothing(self, solution) -> None:
         y = torch.tensor([0, 3, 9])
-        found = LabelAdversary(solution)(torch.full((3, 10), 7.0), y)
+        labels = LabelAdversary(solution)(torch.full((3, 10), 7.0), y)
         expected = torch.full((3, 10), 0.5 / 9).scatter(1, y[:, None], 0.5)
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(labels, expected)
 
     @pytest.mark.parametrize("solution", SOLUTIONS)
     @pytest.mark.parametrize("height", [0.0, 1e4, -1e4])
     def test_two_classes_and_saturated_logits(self, solution, height) -> None:
         logits = torch.tensor([[height, 0.0], [0.0, height]])
-        found = LabelAdversary(solution)(logits, torch.zeros(2, dtype=torch.int64))
-        torch.testing.assert_close(found, torch.tensor([[0.9, 0.1]] * 2))
+        labels = LabelAdversary(solution)(logits, torch.zeros(2, dtype=torch.int64))
+        torch.testing.assert_close(labels, torch.tensor([[0.9, 0.1]] * 2))
         many = LabelAdversary(solution)(torch.eye(5) * height, torch.arange(5).flip(0))
         assert many.isfinite().all() and torch.allclose(many.sum(1), torch.ones(5))
 
     def test_top_leaves_the_other_classes_nothing(self) -> None:
         logits, y = drawn(50, 100, 3.0)
-        found = LabelAdversary("main", 11.0, top=9)(logits, y)
-        assert ((found > 0).sum(1) == 10).all()
+        labels = LabelAdversary("main", 11.0, top=9)(logits, y)
+        assert ((labels > 0).sum(1) == 10).all()
         full = LabelAdversary("main", 11.0)(logits, y)
         assert torch.equal(LabelAdversary("main", 11.0, top=99)(logits, y), full)
 
@@ -121,8 +121,8 @@ class TestLabels:
 
     def test_soft_cross_entropy_of_one_hot_labels_is_cross_entropy(self) -> None:
         logits, y = drawn(20, 7, 3.0)
-        found = adversarial_labels.soft_cross_entropy(logits, nn.functional.one_hot(y, 7).double())
-        torch.testing.assert_close(found, losses.cross_entropy(logits, y))
+        values = adversarial_labels.soft_cross_entropy(logits, nn.functional.one_hot(y, 7).double())
+        torch.testing.assert_close(values, losses.cross_entropy(logits, y))
 
     @pytest.mark.parametrize(
         ("fields", "said"),

@@ -37,8 +37,8 @@ class TestLosses:
                 d = 0 if self.y[i] == self.y[j] else 1
                 total += (0.99 - d) / 0.99 * sum(abs(a - b) for a, b in zip(mine, theirs, strict=True)) / 7
             expected.append(total / 6)
-        found = latent_losses.global_compactness(self.z_adv, self.y, self.z, self.y)
-        assert found.tolist() == pytest.approx(expected, rel=1e-4)
+        values = latent_losses.global_compactness(self.z_adv, self.y, self.z, self.y)
+        assert values.tolist() == pytest.approx(expected, rel=1e-4)
 
     def test_smoothness_and_entropy(self) -> None:
         p, p_adv = predicted(self.logits), predicted(self.logits_adv)
@@ -70,16 +70,16 @@ class TestLosses:
 
     def test_a_batch_of_one_class_has_the_mean_distance(self) -> None:
         y = torch.full((6,), 3)
-        found = latent_losses.global_compactness(self.z_adv, y, self.z, y)
+        values = latent_losses.global_compactness(self.z_adv, y, self.z, y)
         expected = (self.z_adv[:, None] - self.z[None]).abs().mean(2).mean(1)
-        torch.testing.assert_close(found, expected)
-        assert found.isfinite().all() and latent_losses.pair_weights(y, y).unique().tolist() == [1.0]
+        torch.testing.assert_close(values, expected)
+        assert values.isfinite().all() and latent_losses.pair_weights(y, y).unique().tolist() == [1.0]
 
     @pytest.mark.parametrize("count", [0, 1])
     def test_an_empty_batch_and_a_batch_of_one(self, count: int) -> None:
         clean, adversarial = (self.z[:count], self.logits[:count]), (self.z_adv[:count], self.logits_adv[:count])
-        found = Divergence(conf=1.0)(clean, adversarial, self.y[:count], (self.z[:count], self.y[:count]))
-        assert found.shape == (count,) and found.isfinite().all()
+        values = Divergence(conf=1.0)(clean, adversarial, self.y[:count], (self.z[:count], self.y[:count]))
+        assert values.shape == (count,) and values.isfinite().all()
 
     def test_equal_constant_and_extreme_inputs_are_finite(self) -> None:
         z = torch.ones(6, 7, requires_grad=True)
