@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench.core.fields import Bounds, settable
+from bench.core.fields import settable
 from bench.core.registry import attacks
 from bench.core.types import Budget
+from bench.core.values import Bounds
 from tests.attacks.test_contract import _attack as quick
 from tests.support import subjects
 
