@@ -12,7 +12,7 @@ import pytest
 from bench.core import registry
 from bench.papers import publish
 from bench.report import detection_table, run_table
-from bench.store import detections
+from bench.store.detections import Detection
 
 RUNS = Path(__file__).parents[2] / "results/runs"
 HEAD = r"\documentclass[a4paper]{article}\usepackage{booktabs,graphicx}\begin{document}"
@@ -28,11 +28,11 @@ def test_every_table_fits_a_page(tmp_path: Path) -> None:
     for name in registry.tables:
         publish.table(name, runs, tmp_path / "papers")
     for place, run in enumerate(runs):
-        if detections.is_detection(run):
+        if isinstance(run, Detection):
             detection_table.write(run, tmp_path / f"{place}")
         else:
             run_table.write(run, tmp_path / f"{place}")
-            if run.record.get("eps_grid"):
+            if run.record.eps_grid:
                 run_table.write_curve(run, tmp_path / f"{place}")
     tables = sorted(tmp_path.rglob("*.tex"))
     assert len(tables) > len(runs)
