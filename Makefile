@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint check docs results tables bench-speed clean
+.PHONY: setup demo test test-all test-isa lint check docs results tables bench-speed clean
 
 setup: $(READY)
 
@@ -28,6 +28,18 @@ test: $(READY)
 # Everything, with coverage: the slow tests, and those on real data where BENCH_DATA or the user cache has it.
 test-all: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "" --cov --cov-report=term
+
+# What attacks reach may hang neither on a processor's rounding nor on one draw of models, images and keys.
+STRENGTH := $(addprefix tests/attacks/test_,$(addsuffix .py,oracles agreement strength minimal edges autoattack_parts \
+	contract)) tests/evaluation/test_ensembles.py tests/evaluation/test_invariance.py
+KERNELS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 \
+	MKL_CBWR=COMPATIBLE
+DRAWS := $(addprefix BENCH_TEST_SEED=,1 2 3 4 5)
+
+test-isa: $(READY)
+	@failed=; for setting in $(KERNELS) $(DRAWS); do echo "$$setting"; \
+	env $$setting OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(STRENGTH) || failed="$$failed $$setting"; done; \
+	test -z "$$failed" || { echo "test-isa: failed under$$failed" >&2; exit 1; }
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Norm
-from bench.ops import active_set, losses, minimum_norm, norms, passes, rng
+from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tangent_planes
 
 # The constraint asks for this much beyond a tie, as a share of the gap between logits: a tie fools nobody.
 _BEYOND = 1e-4
@@ -61,7 +61,9 @@ class ALMA:
     counts as fooled by its prediction, not by the constraint's sign; with two classes the constraint is the margin
     relative to the clean one; the last iterate is tested too. `restarts` searches of `steps` each keep the smallest
     find, the later ones from noise of up to `spread` a pixel: the paper's 1000 steps in two searches reach nearer
-    boundaries than in one. `refine` bisects at the end between the found image and the clean one.
+    boundaries than in one. `refine` bisects at the end between the found image and the clean one. The multiplier
+    follows the image with a delay, so that both swing about their optimum, and the last steps may be too small to come
+    to rest: up to `polish` rounds of `bench.ops.tangent_planes` then turn the perturbation toward the nearest boundary.
     """
 
     steps: int = bounded(500, low=1)
@@ -74,6 +76,7 @@ class ALMA:
     restarts: int = bounded(2, low=1)
     spread: float = bounded(0.5, above=0, high=1)
     refine: int = bounded(10, low=0)
+    polish: int = bounded(5, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
@@ -105,6 +108,7 @@ class ALMA:
             z = norms.Ball.around(x, near).sample(rng.fold(keys, turn)) if turn else x
             self.run(model, x, y, z, clean, budget.norm, proposals)
         minimum_norm.toward_clean(model, x, y, proposals, budget.norm, self.refine)
+        tangent_planes.turn(model, x, y, proposals, budget.norm, self.polish)
         return proposals.x_adv
 
     def run(

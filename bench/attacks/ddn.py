@@ -46,6 +46,9 @@ class DDN:
     - the direction is that of the log-odds of the true class, which is cross-entropy's own without the underflow of a
       saturated softmax;
     - a gradient that is exactly zero is replaced by a random direction.
+
+    Where all logits are much smaller than 1, cross-entropy heads for the mean of the other classes, and the adversarial
+    image lies farther than the nearest boundary.
     """
 
     steps: int = bounded(100, low=1)

@@ -22,60 +22,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tiling
 from bench.ops.active_set import Proposals
-
-_TINY = 1e-30
-
-
-def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
-    """The smallest step (N, C, H, W) from z, in `norm`, to the plane where <slope, step> = gap (N,), inside [0, 1].
-
-    Where the box does not reach the plane, the step to its corner nearest to it. In the precision of z.
-    """
-    # In linf all pixels move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1
-    # one after the other, the steepest first. Slopes are relative to the steepest.
-    start, w = z.flatten(1), slope.flatten(1)
-    steepest = w.abs().amax(1, keepdim=True).clamp_min(_TINY)
-    w = w * torch.where(gap < 0, -1.0, 1.0).to(w)[:, None] / steepest
-    gain, goal = w.abs(), (gap.abs()[:, None] / steepest).to(w)
-    # Spelled out, as a `where` between masks takes three times as long on a CPU: 1 - start uphill, start downhill.
-    room = torch.addcmul(start, (w > 0).to(w), 1 - 2 * start)
-    moved = _steepest_first(gain, room, goal) if norm == "l1" else _together(gain, room, goal, norm)
-    return (w.sign() * moved).view_as(z)
-
-
-def _steepest_first(gain: Tensor, room: Tensor, goal: Tensor) -> Tensor:
-    """Distances (N, D) that gain the goal (N, 1) with the smallest sum, each within its room."""
-    rate, order = gain.sort(dim=1, descending=True, stable=True)
-    worth = rate * room.gather(1, order)
-    before = F.pad(worth.cumsum(1)[:, :-1], (1, 0))
-    part = (goal - before).clamp_min(0).minimum(worth) / rate.clamp_min(_TINY)
-    return torch.zeros_like(part).scatter(1, order, part).minimum(room)
-
-
-def _together(gain: Tensor, room: Tensor, goal: Tensor, norm: Norm) -> Tensor:
-    """Distances (N, D) that gain the goal (N, 1) with the smallest maximum or sum of squares, each within its room.
-
-    What is gained up to a time is concave and piecewise linear, so that Newton's steps from zero rise to the time
-    sought and reach it, in a handful of them.
-    """
-    pace = gain + (gain == 0).to(gain) if norm == "l2" else torch.ones_like(gain)
-    bends, worth, rate = room / pace, gain * room, gain * pace
-    time = torch.zeros_like(goal)
-    for _ in range(gain.shape[1] + 1):
-        there = (bends <= time).to(gain)
-        left = goal - (worth * there).sum(1, keepdim=True)
-        later = left / (rate - rate * there).sum(1, keepdim=True).clamp_min(_TINY)
-        if bool((later <= time * (1 + 4 * torch.finfo(gain.dtype).eps)).all()):
-            break
-        time = time.maximum(later)
-    return (pace * time).minimum(room)
+from bench.ops.tangent_planes import dot, onto_plane
 
 
 @dataclass(frozen=True)
@@ -160,11 +113,6 @@ class _FAB:
         alpha = norms.per_example((far / (far + own)).clamp_max(self.alpha_max), z)
         ahead, foot = (both + self.eta * move).chunk(2)
         return ahead.lerp(foot, alpha).clamp_(0, 1)
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products (N,) of images (N, C, H, W), in double precision."""
-    return (a.double() * b.double()).flatten(1).sum(1)
 
 
 def nearest(values: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:

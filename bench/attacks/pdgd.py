@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm
-from bench.ops import active_set, adam, losses, minimum_norm, norms, passes, rng
+from bench.ops import active_set, adam, losses, minimum_norm, norms, passes, rng, tangent_planes
 from bench.ops.active_set import Proposals
 from bench.ops.adam import Adam
 
@@ -76,6 +76,7 @@ class _PrimalDual:
     restarts: int = bounded(2, low=1)
     spread: float = bounded(0.5, above=0, high=1)
     refine: int = bounded(10, low=0)
+    polish: int = bounded(5, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     minimal: ClassVar[bool] = True
@@ -95,6 +96,7 @@ class _PrimalDual:
             self.run(primal, model, x, y, z, budget.norm, proposals)
             unit = primal.unit
         minimum_norm.toward_clean(model, x, y, proposals, budget.norm, self.refine)
+        tangent_planes.turn(model, x, y, proposals, budget.norm, self.polish)
         return proposals.x_adv
 
     def run(
@@ -139,6 +141,9 @@ class PDGD(_PrimalDual):
         restarts: searches, of which the smallest find is kept; not in the paper.
         spread: noise a pixel, at most, from which the later searches start.
         refine: bisections at the end between the adversarial image and the clean one, which are not in the paper.
+        polish: rounds of `bench.ops.tangent_planes` at most that then turn the perturbation toward the nearest
+            boundary, which are not in the paper: where logits are small the softplus pushes a fooled image on all the
+            same.
 
     Deviations:
     - the misclassification term is divided by the length of its gradient at the clean image, so that the scale of the

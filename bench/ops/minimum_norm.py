@@ -74,12 +74,15 @@ def toward_clean(
     norm: Norm,
     steps: int,
     confidence: float = 0.0,
+    rows: Tensor | None = None,
 ) -> None:
     """Bisect between each proposal and its clean image x (N, C, H, W), `steps` forward passes each.
 
-    Updates `proposals`. Adversarial examples need not form an interval on that way: the smallest that is met is kept.
+    Updates `proposals`, at places `rows` (n,) of the batch if they are given. Adversarial examples need not form an
+    interval on that way: the smallest that is met is kept.
     """
-    rows = (proposals.size.isfinite() & (proposals.size > 0)).nonzero().squeeze(1)
+    if rows is None:
+        rows = (proposals.size.isfinite() & (proposals.size > 0)).nonzero().squeeze(1)
     if not steps or not len(rows):
         return
     clean, label, far = x[rows], y[rows], proposals.x_adv[rows]

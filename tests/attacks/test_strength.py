@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bench.attacks.alma import ALMA
-from bench.attacks.cw import CW
 from bench.attacks.ddn import DDN
 from bench.attacks.deepfool import DeepFool
 from bench.attacks.fab import FAB, FABT
@@ -21,8 +20,8 @@ from bench.attacks.pdgd import PDGD, PDPGD
 from bench.core.from_specs import attack_from
 from bench.core.specs import parse_specs
 from bench.core.types import Norm
-from tests.attacks.test_oracles import SHAPE, inner
-from tests.support.oracles import Linear, Rectified, attack, images
+from tests.attacks.test_oracles import FOLLOWERS, NEAR_CW, SHAPE, inner
+from tests.support.oracles import SEED, Linear, Rectified, attack, images
 
 STEPS = 300
 # Distances of the first 11 images of the net to the nearest other class, from `benchmarks.strength_exact`: by
@@ -34,7 +33,7 @@ OPTIMA: dict[Norm, list[float]] = {
 # Few steps, as for a smoke test; `results/strength/oracle.csv` has 1,000.
 OURS: dict[Norm, list[Any]] = {
     "l2": [ALMA(steps=STEPS), PDGD(steps=STEPS), FABT(steps=30, refine=10)],
-    "linf": [FMN(steps=STEPS), PDPGD(steps=STEPS), FABT(steps=30, refine=10)],
+    "linf": [FMN(steps=STEPS), PDPGD(steps=STEPS), FABT(steps=30, refine=10), FAB(refine=10)],
 }
 PEERS: dict[Norm, list[str]] = {
     "l2": [f"alma(num_steps={STEPS})", f"pdgd(num_steps={STEPS})", f"fmn(steps={STEPS})", f"ddn(steps={STEPS})", "fab"],
@@ -53,7 +52,7 @@ EXACT: list[tuple[Any, Norm]] = [
     (FABT(steps=30, refine=10), "l2"),
     (DeepFool(refine=10), "l2"),
     (DeepFool(refine=10), "linf"),
-    (CW(steps=300, lr=0.003), "l2"),
+    (NEAR_CW, "l2"),
 ]
 
 
@@ -62,7 +61,7 @@ EXACT: list[tuple[Any, Norm]] = [
 )
 def test_the_optimum_of_a_linear_model_is_met_to_one_percent(method: Any, norm: Norm) -> None:
     model = Linear(10, SHAPE, sharpness=20)
-    x, y, distance = inner(model, norm)
+    x, y, distance = inner(model, norm, ahead=isinstance(method, FOLLOWERS))
     ratio = attack(method, model, x, y, norm).size / distance
     assert ratio.min() >= 1 - 1e-4
     assert ratio.max() <= 1.01
@@ -82,6 +81,7 @@ def best_of_ours(norm: Norm) -> Tensor:
     return torch.stack([attack(method, model, x, y, norm).size for method in OURS[norm]]).amin(0)
 
 
+@pytest.mark.skipif(SEED != 0, reason="the optima of other nets are not known")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_together_they_meet_the_exact_optimum_of_rectified_units(norm: Norm) -> None:
     ratio = best_of_ours(norm) / torch.tensor(OPTIMA[norm], dtype=torch.float64)

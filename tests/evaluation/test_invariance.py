@@ -26,7 +26,10 @@ from bench.ops import losses, passes
 from bench.store.runs import frame
 from tests.support.checkout import ROOT
 
-ATTACKS = "noise,pgd(steps=6,restarts=2),cw(searches=3,steps=20),ddn(steps=12),fmn(steps=12),deepfool,adaptive(steps=6)"
+ATTACKS = (
+    "noise,pgd(steps=6,restarts=2),cw(searches=3,steps=20),ddn(steps=12),fmn(steps=12),deepfool,alma(steps=12),"
+    "adaptive(steps=6)"
+)
 REQUEST = Request("tiny", ATTACKS, n=70, batch_size=16)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,13 @@ from bench.core.types import Budget, Norm
 from bench.ops import losses, norms, passes, rng
 
 _DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+SEED = int(os.environ.get("BENCH_TEST_SEED", "0"))
+"""Which set of models, images and keys the tests draw: `make test-isa` repeats them with others than set 0."""
+
+
+def shifted(seed: int) -> int:
+    """The seed in place of `seed` in the set that is drawn."""
+    return seed + 1000 * SEED
 
 
 class Linear(nn.Module):
@@ -18,7 +26,7 @@ class Linear(nn.Module):
 
     def __init__(self, classes: int, shape: tuple[int, ...], seed: int = 0, sharpness: float = 1.0) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(shifted(seed))
         size = int(torch.tensor(shape).prod())
         self.weight = nn.Parameter(torch.randn(classes, size, generator=draw) * sharpness)
         self.bias = nn.Parameter(-0.5 * self.weight.detach().sum(1))
@@ -26,15 +34,29 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.weight.T + self.bias
 
-    def distances(self, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-        """Predictions (N,) and distances (N, K - 1) to the other classes, nearest first, without the box."""
+    def apart(self, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and distances (N, K) to each class, infinite to the class predicted, without the box."""
         weight, bias = self.weight.detach().double(), self.bias.detach().double()
         logits = x.flatten(1).double() @ weight.T + bias
         y = logits.argmax(1)
         slopes = (weight[None] - weight[y][:, None]).flatten(0, 1)
         dual = norms.size(slopes, _DUAL[norm]).view(len(x), -1)
         gap = logits.gather(1, y[:, None]) - logits
-        return y, (gap / dual).scatter(1, y[:, None], torch.inf).sort(1).values[:, :-1]
+        return logits, (gap / dual).scatter(1, y[:, None], torch.inf)
+
+    def distances(self, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        """Predictions (N,) and distances (N, K - 1) to the other classes, nearest first, without the box."""
+        logits, far = self.apart(x, norm)
+        return logits.argmax(1), far.sort(1).values[:, :-1]
+
+    def ahead(self, x: Tensor, norm: Norm) -> Tensor:
+        """Whether (N,) the nearest class is the one with the second highest logit, as the margin takes it to be.
+
+        It then has the highest other logit on the whole way to the nearest boundary: the margin's gradient points there
+        from the start, and an attack that follows it has no way to end at another class.
+        """
+        logits, far = self.apart(x, norm)
+        return logits.topk(2, dim=1).indices[:, 1] == far.argmin(1)
 
 
 class Rectified(nn.Module):
@@ -44,7 +66,7 @@ class Rectified(nn.Module):
         self, classes: int, shape: tuple[int, ...], hidden: int = 32, seed: int = 0, sharpness: float = 20.0
     ) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(shifted(seed))
         size = int(torch.tensor(shape).prod())
         self.first = nn.Parameter(torch.randn(hidden, size, generator=draw) / size**0.5)
         self.second = nn.Parameter(torch.randn(classes, hidden, generator=draw) * sharpness)
@@ -55,7 +77,7 @@ class Rectified(nn.Module):
 
 def images(count: int, shape: tuple[int, ...], low: float, high: float, seed: int = 1) -> Tensor:
     """Uniform images (N, *shape) in [low, high)."""
-    keys = rng.keys(seed, torch.arange(count), "oracle")
+    keys = rng.keys(shifted(seed), torch.arange(count), "oracle")
     return low + (high - low) * rng.uniform(keys, shape)
 
 
@@ -73,7 +95,7 @@ class Outcome:
 def attack(method: object, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, eps: float | None = None) -> Outcome:
     """Run an attack on images x (N, C, H, W) whose labels are y (N,), and judge it."""
     bound = None if eps is None else torch.full((len(x),), eps, dtype=torch.float64)
-    keys = rng.keys(0, torch.arange(len(x)), "oracle")
+    keys = rng.keys(shifted(0), torch.arange(len(x)), "oracle")
     with passes.counted(len(x)) as tally:
         x_adv = method(model, x, y, Budget(norm, bound), keys)  # type: ignore[operator]
     with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.types import Budget, Norm
 from bench.ops import passes, rng
+from tests.support.oracles import shifted
 
 
 class Centred(nn.Module):
@@ -21,7 +22,7 @@ class Centred(nn.Module):
         self.embed = nn.Linear(6 * 36, 8)
         self.register_buffer("centers", torch.zeros(classes, 8))
         for place, weight in enumerate([*self.parameters(), self.centers]):
-            key = rng.keys(place, torch.arange(1), "weights")
+            key = rng.keys(shifted(place), torch.arange(1), "weights")
             scale = 3.0 / max(weight[0].numel(), 1) ** 0.5
             weight.data.copy_((rng.uniform(key, weight.shape)[0] * 2 - 1) * scale)
 
@@ -55,7 +56,7 @@ class Scene:
 def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
     """A linear classifier of images of a shape, its weights drawn by key."""
     layer = nn.Linear(math.prod(shape), classes)
-    draws = rng.uniform(rng.keys(0, torch.arange(1), "linear"), layer.weight.shape)[0]
+    draws = rng.uniform(rng.keys(shifted(0), torch.arange(1), "linear"), layer.weight.shape)[0]
     layer.weight.data.copy_(draws * 2 - 1)
     layer.bias.data.zero_()
     return frozen(nn.Sequential(nn.Flatten(), layer))
@@ -70,13 +71,13 @@ def images(
     model: Any, count: int, shape: tuple[int, ...] = (1, 6, 6), purpose: str = "images"
 ) -> tuple[Tensor, Tensor]:
     """Images (count, *shape) and the model's own predictions as their labels."""
-    x = rng.uniform(rng.keys(0, torch.arange(count), purpose), shape)
+    x = rng.uniform(rng.keys(shifted(0), torch.arange(count), purpose), shape)
     with torch.no_grad():
         return x, model(x).argmax(1)
 
 
 def keys(count: int, purpose: str = "attack") -> Tensor:
-    return rng.keys(0, torch.arange(count), purpose)
+    return rng.keys(shifted(0), torch.arange(count), purpose)
 
 
 def budget(norm: Norm, eps: float | list[float], count: int) -> Budget:
