@@ -13,15 +13,17 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from bench.core import files
 from bench.core.types import UserError, Verdict
 from bench.store import runs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ROWS = ("indices", "attacks", "norms", "eps", "images")
 _FIELDS = (*_ROWS, "clean_indices", "clean")

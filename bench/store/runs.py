@@ -14,12 +14,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.core.types import UserError, Verdict
 from bench.store.record import SCHEMA_VERSION, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = tuple(field.name for field in fields(Verdict))
 
@@ -99,6 +100,8 @@ def parse(text: str, name: str) -> pd.DataFrame:
     Raises:
         UserError: `name` has other columns, a damaged row, or an image twice under one attack and eps.
     """
+    import pandas as pd  # a third of torch's own time: a run needs it when it has ended
+
     if text.partition("\n")[0] != HEADER.strip():
         raise UserError(f"{name} has other columns than {HEADER.strip()}: it is not a run's")
     try:
