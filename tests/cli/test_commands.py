@@ -227,7 +227,7 @@ class TestRefusals:
 
     def test_missing_data_says_where_it_looked(self, bench, monkeypatch):
         monkeypatch.delenv("BENCH_DATA", raising=False)
-        monkeypatch.setenv("XDG_CACHE_HOME", "nowhere")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(Path("nowhere").absolute()))
         one_line(self.run(bench, "--data", "mnist"), "mnist", "nowhere", "bench data fetch mnist")
 
     def test_damaged_data(self, bench, monkeypatch):

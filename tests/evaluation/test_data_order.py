@@ -16,7 +16,7 @@ def recorded(order: str) -> dict[str, object]:
     model, request = subjects.linear((1, 8, 8), 10), Request("linear", "fgsm", eps=[(0.1, "0.1")], norm="linf")
     tested = Subject(model, Checkpoint("linear", "linear"), "", data, lambda count: (data.images, data.labels))
     with prepare(request, tested) as prepared:
-        return dict(prepared.record)
+        return prepared.record.to_dict()
 
 
 def test_the_order_is_recorded_where_it_is_not_the_official_one():

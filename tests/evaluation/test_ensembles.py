@@ -96,7 +96,7 @@ class TestTheName:
         model = subjects.frozen(subjects.Centred())
         with pytest.raises(UserError, match=r"no field 'steps'.*autoattack-custom"):
             plan("autoattack(steps=10)", model, ThreatModel("linf", 0.1))
-        with pytest.raises(UserError, match="no version 'fast'"):
+        with pytest.raises(UserError, match="version cannot be 'fast'"):
             plan("autoattack(version='fast')", model, ThreatModel("linf", 0.1))
         with pytest.raises(UserError, match="does not work in l1"):
             plan("autoattack", model, ThreatModel("l1", 1.0))
