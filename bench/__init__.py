@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.api import Run, evaluate, load_run
+    from bench.core.types import UserError
 
-__all__ = ["Run", "evaluate", "load_run"]
+__all__ = ["Run", "UserError", "evaluate", "load_run"]
+
+_HOMES = {"Run": "bench.api", "UserError": "bench.core.types", "evaluate": "bench.api", "load_run": "bench.api"}
 
 
 def __getattr__(name: str) -> Any:
     # Lazy: `import bench` must not cost an import of torch.
-    if name in __all__:
-        return getattr(import_module("bench.api"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -46,18 +46,18 @@ class Report:
 def _requests(baseline: pd.DataFrame, data_dir: str | None) -> Iterator[tuple[Request, pd.DataFrame]]:
     """One run for each model, data, seed and budget of a baseline, with the rows it must repeat."""
     for _, rows in baseline.groupby(_GROUP, sort=False):
-        one = rows.iloc[0]
+        first = rows.iloc[0]
         attacks = ",".join(attack for attack in rows["attack"] if attack != measures.WORST)
         yield (
             Request(
-                one["model"],
+                first["model"],
                 attacks,
-                data=one["data"],
-                split=one["split"],
-                n=int(one["n"]),
-                norm=one["norm"],
-                eps=[(float(one["eps"]), repr(float(one["eps"])))],
-                seed=int(one["seed"]),
+                data=first["data"],
+                split=first["split"],
+                n=int(first["n"]),
+                norm=first["norm"],
+                eps=[(float(first["eps"]), repr(float(first["eps"])))],
+                seed=int(first["seed"]),
                 device="cpu",
                 data_dir=data_dir,
             ),

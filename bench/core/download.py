@@ -44,8 +44,8 @@ def fetch(
     for address in [url] if isinstance(url, str) else url:
         try:
             _download(address, part)
-            if sha256 and (found := digest(part)) != sha256:
-                raise UserError(f"sha256 {found[:12]}... is not {sha256[:12]}...")
+            if sha256 and (actual := digest(part)) != sha256:
+                raise UserError(f"sha256 {actual[:12]}... is not {sha256[:12]}...")
             part.replace(destination)
             return
         # ValueError: an address that urllib cannot parse.

@@ -32,10 +32,10 @@ def load(places: Sequence[Path]) -> list[Run]:
         "run.json": partial(store.load, finished=True),
         detections.RECORD: detections.load,
     }
-    found = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
-    if not found:
+    paths = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
+    if not paths:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    return [kinds[path.name](path.parent) for path in found]
+    return [kinds[path.name](path.parent) for path in paths]
 
 
 def table(name: str, runs: Sequence[Run], out: Path) -> str:
@@ -105,10 +105,10 @@ def names(kind: registry.Registry[Any], wanted: Sequence[str]) -> list[str]:
     Raises:
         UserError: there is no such name.
     """
-    found = [name for one in wanted for name in (list(kind) if one == "all" else [one])]
-    for name in found:
+    asked = [name for word in wanted for name in (list(kind) if word == "all" else [word])]
+    for name in asked:
         kind[name]
-    return found
+    return asked
 
 
 def _eps_as_written(runs: Sequence[Run], numbers: pd.DataFrame) -> dict[float, str]:
