@@ -9,6 +9,7 @@ and keys (N,) for random draws. It returns x_adv, and the clean image where it f
 
 from __future__ import annotations
 
+from bench.core.fields import bounded
 from bench.core.registry import attacks as _attacks
 from bench.core.types import Attack, Budget, Norm, Objective, Scene, UserError
 from bench.ops.active_set import Proposals, misclassified
@@ -28,6 +29,7 @@ __all__ = [
     "Scene",
     "Schedule",
     "UserError",
+    "bounded",
     "first_success",
     "fold",
     "input_gradient",
