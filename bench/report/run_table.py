@@ -34,7 +34,8 @@ def protocol(run: Run) -> str:
         budget = f"ε from {low} to {high}"
     else:
         budget = f"ε = {next(iter(asked.values()))}" if asked else "smallest perturbations"
-    split = f" ({record.split})" if record.split else ""
+    about = ", ".join(part for part in (record.split, record.data_order) if part)
+    split = f" ({about})" if about else ""
     parts = [
         f"model {record.model}",
         f"data {record.data}{split}",

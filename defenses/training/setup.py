@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,15 +54,8 @@ def images(part: DataPart, device: torch.device, data_dir: str | None = None) ->
 
 
 def _on(device: torch.device, data: ImageSet) -> ImageSet:
-    return ImageSet(
-        data.name,
-        data.split,
-        data.images.to(device),
-        data.labels.to(device),
-        data.indices.to(device),
-        data.sha256,
-        data.classes,
-    )
+    images, labels, indices = (part.to(device) for part in (data.images, data.labels, data.indices))
+    return replace(data, images=images, labels=labels, indices=indices)
 
 
 def model_of(recipe: Recipe) -> nn.Module:

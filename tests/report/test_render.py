@@ -132,6 +132,11 @@ def test_notes_say_what_is_doubtful() -> None:
     )
 
 
+def test_a_caption_says_that_the_order_is_not_the_official_one() -> None:
+    run = stored({"data": "cifar100", "split": "test", "data_order": "one image of each class in turn"})
+    assert "data cifar100 (test, one image of each class in turn), n = 8" in run_table.caption(run)
+
+
 def test_paper_tables_are_found_by_name() -> None:
     assert registry.tables["mat/4"] is tables.table_4
     table = tables.table_4([], published.load())
