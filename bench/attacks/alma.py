@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Norm
+from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tangent_planes
 
 # The constraint asks for this much beyond a tie, as a share of the gap between logits: a tie fools nobody.
@@ -18,7 +18,7 @@ _BEYOND = 1e-4
 _LEAST, _MOST, _TINY = 1e-6, 1e12, 1e-8
 
 
-def constraint(model: Any, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+def constraint(model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     """How far (N,) images are from being misclassified, negative beyond; logits (N, K). `clean` (N, K): clean logits.
 
     Minus the difference of logits ratio; with two classes, where that ratio says nothing, minus the margin over its
@@ -50,20 +50,31 @@ class Multipliers:
 class ALMA:
     """Augmented Lagrangian method for adversarial attacks (Rony et al. 2021, algorithm 2), in l2.
 
-    Descends size plus a penalty on the scale-free logit gap by RMSProp with momentum. The multiplier mu follows the
-    penalty's slope with an average of weight `alpha`; every `check` steps, rho grows by `gamma` for an image that was
-    never fooled and whose constraint did not fall below `tau` times its value at the last check. The step size is
-    `lr` until an image is first fooled, then falls exponentially to `last_lr` times that.
+    Descends size plus a penalty on the scale-free logit gap by RMSProp with momentum.
 
-    Deviations: the step size starts at 1 and ends at 1e-5, where the authors' library has 0.1 and 1e-3 and the paper
-    fits the first one to a first distance: the first steps then go far beyond the boundary, from where the search
-    comes back to a nearer point of it, and the last ones are small enough for images that lie close to it. An image
-    counts as fooled by its prediction, not by the constraint's sign; with two classes the constraint is the margin
-    relative to the clean one; the last iterate is tested too. `restarts` searches of `steps` each keep the smallest
-    find, the later ones from noise of up to `spread` a pixel: the paper's 1000 steps in two searches reach nearer
-    boundaries than in one. `refine` bisects at the end between the found image and the clean one. The multiplier
-    follows the image with a delay, so that both swing about their optimum, and the last steps may be too small to come
-    to rest: up to `polish` rounds of `bench.ops.tangent_planes` then turn the perturbation toward the nearest boundary.
+    Args:
+        steps: steps of a search.
+        lr: step size until an image is first fooled.
+        last_lr: share of `lr` that it then falls to exponentially.
+        check: every so many steps rho grows where the constraint did not fall enough.
+        tau: share of its value at the last check that the constraint of an image never fooled must fall below.
+        gamma: by what rho grows.
+        alpha: weight of the averages: of the penalty's slope, which the multiplier mu follows, and RMSProp's.
+        restarts: searches, of which the smallest proposal is kept.
+        spread: noise a pixel, at most, from which the later searches start.
+        refine: bisections at the end between the adversarial image and the clean one.
+        polish: rounds of `bench.ops.tangent_planes` at most that then turn the perturbation toward the nearest
+            boundary.
+
+    Deviations:
+    - the step size starts at 1 and ends at 1e-5, where the authors' library has 0.1 and 1e-3 and the paper fits the
+      first one to a first distance: the first steps go far beyond the boundary, from where the search comes back to a
+      nearer point of it, and the last ones are small enough for images that lie close to it;
+    - an image counts as fooled by its prediction, not by the constraint's sign, and the last iterate is tested too;
+    - with two classes the constraint is the margin relative to the clean one;
+    - two searches reach nearer boundaries than the paper's 1000 steps in one;
+    - the multiplier follows the image with a delay, so that both swing about their optimum, and the last steps may be
+      too small to come to rest: hence `refine` and `polish`.
     """
 
     steps: int = bounded(500, low=1)
@@ -100,7 +111,7 @@ class ALMA:
         share = ((step - first) / (self.steps - first)).nan_to_num(0, 0, 0).clamp_min(0)
         return self.lr * torch.where(first.isinf(), 1, self.last_lr**share)
 
-    def __call__(self, model: Any, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         proposals, clean = active_set.Proposals(x), passes.outputs(model, x)
         near = Budget("linf", torch.full_like(proposals.size, self.spread, dtype=torch.float64))
@@ -112,13 +123,20 @@ class ALMA:
         return proposals.x_adv
 
     def run(
-        self, model: Any, x: Tensor, y: Tensor, z: Tensor, clean: Tensor, norm: Norm, proposals: active_set.Proposals
+        self,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        z: Tensor,
+        clean: Tensor,
+        norm: Norm,
+        proposals: active_set.Proposals,
     ) -> None:
         """One search from z (N, C, H, W); `clean` (N, K) are the logits of x. Updates `proposals`."""
         rows = active_set.everything(x)
         square, momentum = torch.ones_like(x), torch.zeros_like(x)
-        one = torch.ones(len(x), device=x.device)
-        duals, first = Multipliers(one, one, one), torch.full_like(one, torch.inf)
+        ones = torch.ones(len(x), device=x.device)
+        duals, first = Multipliers(ones, ones, ones), torch.full_like(ones, torch.inf)
         for step in range(self.steps):
             value, logits, slope = passes.input_gradient(constraint, model, z, y, clean, rows=rows)
             fooled, delta = active_set.misclassified(logits, y), z - x
