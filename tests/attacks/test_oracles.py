@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -99,11 +100,21 @@ def agreed(model: nn.Module, x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     return y, torch.stack([attack(method, model, x, y, norm).size for method in tries]).amin(0)
 
 
+@cache
+def _rectified(norm: Norm) -> tuple[Rectified, Tensor, Tensor, Tensor]:
+    """A net, images, labels, and the smallest sizes known.
+
+    As many images as make the median one of the net: over 32 of them DeepFool, which stops where it first crosses, is
+    off by 0.5 to 2.2 % by which were drawn.
+    """
+    model, x = Rectified(10, SHAPE), images(128, SHAPE, 0.1, 0.9)
+    return model, x, *agreed(model, x, norm)
+
+
 @named(MINIMAL)
 def test_minimal_attacks_cross_the_boundary_of_rectified_units(method: Any, norm: Norm) -> None:
     # Plain FMN converges to this model's boundary from the correct side and fools nothing there.
-    model, x = Rectified(10, SHAPE), images(32, SHAPE, 0.1, 0.9)
-    y, best = agreed(model, x, norm)
+    model, x, y, best = _rectified(norm)
     size = attack(method, model, x, y, norm).size
     assert size.isfinite().all()
     assert (size / best).median() <= 1.02
