@@ -10,6 +10,9 @@ A list is a TOML file of groups. A group is one kind of run for several models: 
 `[[group.where]]` changes settings for the models that match one of its patterns. `[models]` names lists of models and
 `[words]` texts that settings take up as `{word}`; `detectors` names detectors, or encoders of the `er` detector, each
 of which gets a folder of its own.
+
+Runs are made under `runs/made/` and put in place when all are: a run that replaces another would otherwise leave the
+checkout changed, and every record after it would say so.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ from bench.store.provenance import provenance
 
 _HERE = Path(__file__).parent
 _RUNS = Path("results/runs")
+_STAGE = Path("runs/made")
+"""Where runs are made, ignored by git; the commands name the same folders there as in the checkout."""
 _GROUP = {"name", "models", "part", "command", "where", "baseline", "detectors"}
 _SETTINGS = {"attacks", "attack", "fit_attack", "probes", "n", "norm", "eps"}
 _OWN_VIEWS = ("table.*", "curve.*", "adversarial.npz")
@@ -57,6 +62,10 @@ class Piece:
     def is_made(self) -> bool:
         """Whether it is there, whole."""
         return self.rows.is_file()
+
+    def staged(self) -> Piece:
+        """The same where it is made."""
+        return replace(self, folder=_STAGE / self.folder)
 
 
 def pieces(content: Mapping[str, Any]) -> Iterator[Piece]:
@@ -104,22 +113,33 @@ def _piece(group: Mapping[str, Any], model: str, settings: Mapping[str, str], de
 
 
 def make(piece: Piece) -> None:
-    """Run the commands of a piece, keep what cannot be made again, and pack it.
+    """Run the commands of a piece where it is made, keep what cannot be made again, and pack it.
 
     Raises:
         UserError: a command failed.
     """
+    made = piece.staged()
+    if made.is_made:
+        return
     if piece.commands[0][0] == "detect":
-        shutil.rmtree(piece.folder, ignore_errors=True)
+        shutil.rmtree(made.folder, ignore_errors=True)
+    _STAGE.mkdir(parents=True, exist_ok=True)
     for words in piece.commands:
-        if subprocess.run([sys.executable, "-m", "bench.cli", *words], check=False).returncode:
+        if subprocess.run([sys.executable, "-m", "bench.cli", *words], cwd=_STAGE, check=False).returncode:
             raise UserError(f"{shlex.join(['bench', *words])} failed: see above")
     for pattern in _OWN_VIEWS:
-        for path in piece.folder.glob(pattern):
+        for path in made.folder.glob(pattern):
             path.unlink()
-    plain = piece.rows.with_suffix("")
-    piece.rows.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    plain = made.rows.with_suffix("")
+    made.rows.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     plain.unlink()
+
+
+def put_in_place(piece: Piece) -> None:
+    """Move what was made to where it belongs, in place of what was there."""
+    shutil.rmtree(piece.folder, ignore_errors=True)
+    piece.folder.parent.mkdir(parents=True, exist_ok=True)
+    piece.staged().folder.rename(piece.folder)
 
 
 def _wanted(names: tuple[str, ...]) -> list[Piece]:
@@ -157,9 +177,9 @@ def main(names: tuple[str, ...], only_list: bool, again: bool, dirty: bool, base
         raise UserError("the checkout has uncommitted changes, and the records would say so: use a clean clone")
     for place, piece in enumerate(missing, 1):
         click.echo(f"{place} of {len(missing)}: {piece.folder}", err=True)
-        if again:
-            shutil.rmtree(piece.folder, ignore_errors=True)
         make(piece)
+    for piece in missing:
+        put_in_place(piece)
     if baseline:
         added = [word for piece in chosen if piece.baseline for word in ("--add", str(piece.folder))]
         subprocess.run([sys.executable, "-m", "bench.cli", "check", *added], check=True)

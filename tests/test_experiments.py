@@ -60,3 +60,17 @@ def test_an_unknown_key_is_refused() -> None:
     group = {"name": "g", "models": ["m"], "command": "run", "atacks": "pgd"}
     with pytest.raises(UserError, match="atacks"):
         list(make.pieces({"group": [group]}))
+
+
+def test_a_run_is_made_aside_and_then_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    group = {"name": "g", "models": ["mat_digits"], "part": "few", "command": "run", "n": 8, "attacks": "pgd(steps=2)"}
+    (piece,) = make.pieces({"group": [group]})
+    piece.folder.mkdir(parents=True)
+    (piece.folder / "old").touch()
+    make.make(piece)
+    assert not piece.is_made and piece.staged().is_made
+    make.put_in_place(piece)
+    assert {path.name for path in piece.folder.iterdir()} == {"run.json", "verdicts.csv.gz"}
+    record = json.loads((piece.folder / "run.json").read_text(encoding="utf-8"))
+    assert record["command"].startswith("bench run --model mat_digits --out results/runs/mat_digits-few")
