@@ -20,7 +20,7 @@ from bench.core import files
 from bench.core.types import Norm, UserError
 from bench.store import runs
 from bench.store.json_records import JsonRecord
-from bench.store.record import ModelRecord, Record, Session, ThreatRecord
+from bench.store.record import ModelRecord, Record, Session, ThreatRecord, read_json
 from bench.store.runs import Run
 
 RECORD, SCORES = "detect.json", "scores.csv"
@@ -141,7 +141,7 @@ def load(directory: Path) -> Detection:
         UserError: there is none, or its record is damaged.
     """
     path = directory / RECORD
-    values = runs.read_json(path, f"{directory} holds no detection: there is no {RECORD} in it")
+    values = read_json(path, f"{directory} holds no detection: there is no {RECORD} in it")
     return Detection(runs.frame([]), DetectionRecord.from_dict(values, str(path)), directory)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _ROWS = ("indices", "attacks", "norms", "eps", "images")
 _FIELDS = (*_ROWS, "clean_indices", "clean")
+_KINDS = dict(zip(_FIELDS, ("i", "U", "U", "f", "f", "i", "f"), strict=True))
+"""The kind of number or text in each array, as NumPy writes it."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,10 @@ def by_trial(stored: Stored, verdicts: pd.DataFrame) -> Iterator[tuple[pd.DataFr
         attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
         bound = None if np.isnan(eps) else float(eps)
         wanted = [places.get(runs.trial(attack, norm, bound, index), -1) for index in rows["index"]]
-        if -1 in wanted:
+        places_of_clean = [clean.get(int(index), -1) for index in rows["index"]]
+        if -1 in wanted or -1 in places_of_clean:
             raise UserError(f"some rows of {attack} have no stored image: the run was made without --save-adversarial")
-        yield rows, (stored.images[wanted], stored.clean[[clean[int(index)] for index in rows["index"]]])
+        yield rows, (stored.images[wanted], stored.clean[places_of_clean])
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -144,8 +148,39 @@ def _write(path: Path, stored: Stored) -> None:
 
 
 def _read(path: Path) -> Stored:
+    again = "give back the file as it was, or run it again with --save-adversarial"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Stored(*(arrays[name] for name in _FIELDS))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}): run it again with --save-adversarial") from None
+            stored = Stored(*(arrays[name] for name in _FIELDS))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise UserError(f"{path} is damaged ({files.one_line(error)}): {again}") from None
+    for fault in _misshapen(stored):
+        raise UserError(f"{path} is damaged ({fault}): {again}")
+    return stored
+
+
+def _misshapen(stored: Stored) -> Iterator[str]:
+    """What arrays of a file cannot be those of a run, as texts."""
+    for name, kind in _KINDS.items():
+        array = getattr(stored, name)
+        if array.dtype.kind != kind:
+            yield f"{name} is {array.dtype}"
+        sides = 4 if name in ("images", "clean") else 1
+        if array.ndim != sides:
+            yield f"{name} has the shape {array.shape}"
+    lengths = {name: getattr(stored, name).shape[:1] for name in _FIELDS}
+    if len({lengths[name] for name in _ROWS}) > 1 or lengths["clean_indices"] != lengths["clean"]:
+        yield "its arrays differ in length"
+    if stored.images.shape[1:] != stored.clean.shape[1:]:
+        yield f"images {stored.images.shape[1:]} and clean images {stored.clean.shape[1:]} differ in shape"
+    if len(set(stored.clean_indices.tolist())) < len(stored.clean_indices):
+        yield "a clean image stands there twice"
