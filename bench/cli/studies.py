@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import PATH, typed
+from bench.cli.options import PATH, trust_option, typed
 
 
 @click.command()
@@ -15,11 +15,13 @@ from bench.cli.options import PATH, typed
 @click.option("--probes", required=True, help='As in "cosine,match_rate(limit=2000)" (bench list probes).')
 @click.option("--out", type=PATH, help="Folder whose probes/ they go to; by default the run's.")
 @click.option("--device", default="auto", show_default=True)
-def probe(directory: Path, probes: str, out: Path | None, device: str) -> None:
+@click.option("--model", help="The run's model by another name: its weights must be the recorded ones.")
+@trust_option
+def probe(directory: Path, probes: str, out: Path | None, device: str, model: str | None, trusted: bool) -> None:
     """Look at a model through a run's clean and stored adversarial images; writes RUN/probes/NAME.csv."""
     from bench.evaluation import probing
 
-    click.echo(probing.probe(directory, probes, out, device))
+    click.echo(probing.probe(directory, probes, out, device, model, trusted))
 
 
 @click.command()

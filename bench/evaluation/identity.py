@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ import torch
 from torch import Tensor
 
 from bench.core.files import sha256_of
-from bench.core.types import Classifier, ImageSet
+from bench.core.text import is_plain, shown
+from bench.core.types import Checkpoint, Classifier, UserError
 from bench.core.user_code import sources_of
 from bench.evaluation.plan import Planned
+from bench.evaluation.request import Subject
+from bench.evaluation.schedule import Job
 from bench.ops import passes, rng
 from bench.store.behaviour import difference
-from bench.store.record import Behaviour
+from bench.store.record import Behaviour, Record
+from bench.store.runs import Run
 
 IMAGES = 16
 """How many of a run's images are tried, and how many of noise."""
@@ -30,12 +35,30 @@ _FAR = 1e4
 """How many times the usual distance from the middle logit counts; masked classes lie at the end of float32."""
 
 
-def behaviour(model: Classifier, data: ImageSet, device: str, batch_size: int) -> Behaviour:
-    """What a prepared model answers on the first images of a run and on noise by key.
+def told(record: Record, tested: Subject, job: Job, planned: list[Planned], classes: int) -> Record:
+    """A run's record that says which model it is, so that another one under its name is told from it.
+
+    Raises:
+        UserError: a name holds a control character, which no table could show.
+    """
+    for what, name in (("model", record.model), ("data", record.data), *(("attack", one) for one in record.labels)):
+        if not is_plain(name):
+            raise UserError(f"{what} {shown(name)} holds a control character: give it another name")
+    return replace(
+        record,
+        classes=classes,
+        image=tuple(job.data.images.shape[1:]),
+        sources=sources(tested.checkpoint, planned),
+        behaviour=behaviour(job.model, job.data.images, job.device, job.batch_size),
+    )
+
+
+def behaviour(model: Classifier, images: Tensor, device: str, batch_size: int) -> Behaviour:
+    """What a prepared model answers on the first of a run's images (N, C, H, W) and on noise by key.
 
     The global random state stays as it was, so that a run's draws do not depend on this.
     """
-    few = data.images[:IMAGES]
+    few = images[:IMAGES]
     noise = rng.uniform(rng.keys(0, torch.arange(IMAGES), "identity"), few.shape[1:])
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
@@ -43,6 +66,20 @@ def behaviour(model: Classifier, data: ImageSet, device: str, batch_size: int) -
         again = _logits(model, noise, device, batch_size)
     first, second = (Behaviour(random=False, noise=IMAGES, **_compact(one)) for one in (logits, again))
     return replace(first, random=difference(first, second, same_images=False) is not None)
+
+
+def refuse_another(model: Classifier, made: Run, clean: Tensor, device: str) -> None:
+    """Refuse a prepared model that answers otherwise than the one a run was made with, on noise.
+
+    `clean` (m, C, H, W) are images of the run: they may be forged, and give their shape alone.
+
+    Raises:
+        UserError: it does.
+    """
+    recorded = made.record.behaviour
+    now = recorded and behaviour(model, clean[:1], device, made.record.batch_size)
+    if recorded and now and (unlike := difference(recorded, now, same_images=False)):
+        raise UserError(f"{made.directory} was made with {unlike}: give the model that it was made with")
 
 
 def _logits(model: Classifier, x: Tensor, device: str, batch_size: int) -> Tensor:
@@ -75,13 +112,13 @@ def _short(number: float) -> float:
     return float(f"{number:.6g}")
 
 
-def sources(arch: str, home: Path, planned: list[Planned]) -> dict[str, str]:
+def sources(checkpoint: Checkpoint, planned: Sequence[Planned] = ()) -> dict[str, str]:
     """The sha256 of the Python files of a factory and of attacks of one's own, by their names as they were typed.
 
     Of a factory in an importable module, that module's file alone.
     """
-    known = dict[str, str]()
-    for name, folder in ((arch, home), *((attack.name, Path()) for attack in planned)):
+    known, arch = dict[str, str](), checkpoint.arch
+    for name, folder in ((arch, checkpoint.home), *((attack.name, Path()) for attack in planned)):
         place = name.rpartition(":")[0]
         file = getattr(sys.modules.get(place), "__file__", None)
         if place.endswith(".py") and (folder / Path(place).expanduser()).is_file():

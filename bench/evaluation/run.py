@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from bench.core.text import is_plain, shown
 from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
 from bench.evaluation import batching, checks, identity, schedule
 from bench.evaluation.plan import Planned
@@ -60,20 +58,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
         with search_copy.searching(model, request.search_dtype, few) as search:
             job = replace(job, search=None if search is model else search)
-            record = replace(_record(request, tested, job, attacks), **_identity(tested, job, attacks, classes))
-            _refuse_unprintable(record)
+            record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
             yield Prepared(job, attacks, replace(record, forced=forced, zero_gradients=_zero_gradients(job)))
-
-
-def _refuse_unprintable(record: Record) -> None:
-    """Refuse names that no table could show, before anything is made under them.
-
-    Raises:
-        UserError: one of them holds a control character.
-    """
-    for what, name in (("model", record.model), ("data", record.data), *(("attack", one) for one in record.labels)):
-        if not is_plain(name):
-            raise UserError(f"{what} {shown(name)} holds a control character: give it another name")
 
 
 def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> tuple[str, ...]:
@@ -158,16 +144,6 @@ def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[
         command=request.command,
         start=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-def _identity(tested: Subject, job: schedule.Job, attacks: list[Planned], classes: int) -> dict[str, Any]:
-    """What a record says so that another model under the same name is told from this one."""
-    return {
-        "classes": classes,
-        "image": tuple(job.data.images.shape[1:]),
-        "sources": identity.sources(tested.checkpoint.arch, tested.checkpoint.home, attacks),
-        "behaviour": identity.behaviour(job.model, job.data, job.device, job.batch_size),
-    }
 
 
 def _trained_for(tested: Subject) -> ThreatRecord | None:

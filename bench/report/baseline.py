@@ -18,6 +18,7 @@ import pandas as pd
 from bench.core.files import write_atomically
 from bench.core.types import UserError
 from bench.report import measures
+from bench.report.comparability import refuse_other_images, refuse_two_under_one_name
 from bench.report.render import csv
 from bench.report.significance import mcnemar
 from bench.store.runs import Run
@@ -146,12 +147,11 @@ def compare_runs(a: Run, b: Run) -> pd.DataFrame:
     Columns: attack, norm, eps, n, both (robust in both), only_a, only_b, neither, p_value.
 
     Raises:
-        UserError: the runs are on different images, or share no norm and eps.
+        UserError: the runs are on different images, share none or no norm and eps, or are of two models that go by one
+            name and hash.
     """
-    for key in ("data", "split", "data_sha256"):
-        theirs = [getattr(run.record, key) for run in (a, b)]
-        if theirs[0] != theirs[1]:
-            raise UserError(f"the runs are on different images: {key} {theirs[0]!r} and {theirs[1]!r}")
+    refuse_other_images(a, b)
+    refuse_two_under_one_name(a, b)
     others = {(outcome.attack, outcome.norm, outcome.eps): outcome.images for outcome in measures.outcomes(b)}
     lines = []
     for outcome in measures.outcomes(a):

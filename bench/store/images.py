@@ -117,23 +117,34 @@ def load(directory: Path | str) -> Stored:
     return _read(path)
 
 
+def places(stored: Stored, verdicts: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the adversarial and the clean image of each row (n,) are stored, or -1."""
+    keys = zip(stored.attacks, stored.norms, stored.eps, stored.indices, strict=True)
+    adversarial = {_trial(*key): place for place, key in enumerate(keys)}
+    clean = {int(index): place for place, index in enumerate(stored.clean_indices)}
+    wanted = zip(*(verdicts[name] for name in ("attack", "norm", "eps", "index")), strict=True)
+    both = [(adversarial.get(_trial(*key), -1), clean.get(int(key[-1]), -1)) for key in wanted]
+    pairs = np.array(both, np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _trial(attack: str, norm: str, eps: float, index: int) -> runs.Trial:
+    return runs.trial(str(attack), str(norm), None if np.isnan(eps) else float(eps), index)
+
+
 def by_trial(stored: Stored, verdicts: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Images]]:
     """The rows of each attack, norm and eps with their images.
 
     Raises:
         UserError: a row has no image.
     """
-    keys = zip(stored.attacks, stored.norms, stored.eps, stored.indices, strict=True)
-    places = {runs.trial(a, n, None if np.isnan(e) else e, i): place for place, (a, n, e, i) in enumerate(keys)}
-    clean = {int(index): place for place, index in enumerate(stored.clean_indices)}
-    for _, rows in verdicts.groupby(["attack", "norm", "eps"], dropna=False, sort=False):
-        attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
-        bound = None if np.isnan(eps) else float(eps)
-        wanted = [places.get(runs.trial(attack, norm, bound, index), -1) for index in rows["index"]]
-        places_of_clean = [clean.get(int(index), -1) for index in rows["index"]]
-        if -1 in wanted or -1 in places_of_clean:
+    everywhere = verdicts.assign(**dict(zip(("_adversarial", "_clean"), places(stored, verdicts), strict=True)))
+    for (attack, _, _), placed in everywhere.groupby(["attack", "norm", "eps"], dropna=False, sort=False):
+        adversarial, clean = (placed[name].to_numpy() for name in ("_adversarial", "_clean"))
+        rows = placed.drop(columns=["_adversarial", "_clean"])
+        if (adversarial < 0).any() or (clean < 0).any():
             raise UserError(f"some rows of {attack} have no stored image: the run was made without --save-adversarial")
-        yield rows, (stored.images[wanted], stored.clean[places_of_clean])
+        yield rows, (stored.images[adversarial], stored.clean[clean])
 
 
 def _parts(folder: Path) -> list[Path]:
