@@ -38,7 +38,10 @@ def probe(directory: Path, probes: str, out: Path | None, device: str, model: st
 @click.option("--device", default="auto", show_default=True)
 @click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
 @click.option("--out", type=PATH, help="Folder of the detection; by default one under runs/.")
-def detect(detector: str, fit_attack: str | None, eps: str | None, out: Path | None, **options: Any) -> None:
+@click.option("--resume", is_flag=True, help="Keep the detection in --out if it is there whole; make it there if not.")
+def detect(
+    detector: str, fit_attack: str | None, eps: str | None, out: Path | None, resume: bool, **options: Any
+) -> None:
     """Fit a detector, try it on other images under attacks and a joint one: detect.json, scores.csv, table.csv."""
     from bench.core.specs import parse_eps
     from bench.evaluation import detection
@@ -47,5 +50,9 @@ def detect(detector: str, fit_attack: str | None, eps: str | None, out: Path | N
 
     budget = None if eps is None else [(parse_eps(eps), eps)]
     request = Request(eps=budget, save_adversarial=True, command=typed(), **options)
-    made = detection.detect(request, detector, fit_attack, out)
+
+    def tell(text: str) -> None:
+        click.echo(f"bench: {text}", err=True)
+
+    made = detection.detect(request, detector, fit_attack, out, resume, tell)
     click.echo(f"{detection_table.write(made)}\n\n{made.directory}")

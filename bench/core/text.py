@@ -8,6 +8,7 @@ from typing import Any
 
 _LONGEST = 100
 _UNPRINTED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _IN_FILE_NAMES = re.compile(r"[^\w.+=,@()-]+")
 
 
@@ -28,3 +29,8 @@ def is_plain(text: str) -> bool:
 def as_file_name(text: str) -> str:
     """A text as the name of a file in a folder, never as a path out of it."""
     return _IN_FILE_NAMES.sub("-", text).lstrip(".") or "-"
+
+
+def without_tags(text: str) -> str:
+    """Markdown in which nothing begins an HTML tag: a name in it may be anybody's."""
+    return _TAG.sub("&lt;", text)

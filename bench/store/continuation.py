@@ -54,14 +54,22 @@ def continued(home: Path, old: Record, new: Record) -> Record:
     Raises:
         UserError: it is not the same run; the text names the first key that differs.
     """
-    unsaid = {key for key in _MODEL_KEYS if key not in old.order}
-    for key in MUST_MATCH:
-        if key not in unsaid and getattr(old, key) != getattr(new, key):
-            raise UserError(f"{home} was made with {_difference(key, old, new)}: choose another --out")
-    if unlike := behaviour.between(old, new):
-        raise UserError(f"{home} was made with {unlike}: choose another --out")
+    if other := first_difference(old, new, MUST_MATCH):
+        raise UserError(f"{home} was made with {other}: choose another --out")
     session = Session(command=new.command, start=new.start, versions=new.versions, commit=new.commit, dirty=new.dirty)
     return replace(old, resumed=(*old.resumed, session), finished=False)
+
+
+def first_difference(old: Record, new: Record, keys: Iterable[str]) -> str | None:
+    """What an old record has otherwise than a new one in some keys or in its model's behaviour, in words, if anything.
+
+    What older runs do not say of their model is not compared.
+    """
+    unsaid = {key for key in _MODEL_KEYS if key not in old.order}
+    for key in keys:
+        if key not in unsaid and getattr(old, key) != getattr(new, key):
+            return _in_words(key, old, new)
+    return behaviour.between(old, new)
 
 
 def unproven(home: Path, old: Record) -> list[str]:
@@ -74,7 +82,7 @@ def unproven(home: Path, old: Record) -> list[str]:
     )
 
 
-def _difference(key: str, old: Record, new: Record) -> str:
+def _in_words(key: str, old: Record, new: Record) -> str:
     if key == "sources" and old.sources and new.sources:
         names = [name for name in {**old.sources, **new.sources} if old.sources.get(name) != new.sources.get(name)]
         return f"another {', '.join(names)}" if names else "other sources"
