@@ -23,7 +23,7 @@ from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import behaviour, runs, signature
 from bench.store import images as adversarial
-from bench.store.consistency import row_faults
+from bench.store.consistency import record_faults, row_faults
 from bench.store.images import Stored
 from bench.store.record import Record
 
@@ -87,7 +87,7 @@ def verify(
     Raises:
         UserError: the run cannot be read, or the model cannot be had, does not fit, or is not the recorded one.
     """
-    record = runs.read_record(directory)
+    record = runs.read_record(directory, doubted=True)
     name = trust.model_named(record.model, model, trusted, str(directory / "run.json"))
     content = runs.whole_lines(runs.read_rows(directory, record))
     made = runs.Run(runs.table_of(content, runs.verdicts_path(directory)), record, directory)
@@ -161,6 +161,8 @@ def _unlike(model: Classifier, kept: Stored, record: Record) -> str | None:
 def _file_faults(made: runs.Run, kept: Stored, content: bytes) -> Iterable[str]:
     """What in the files of a run contradicts itself, whatever the model and the data are."""
     record, table, home = made.record, made.verdicts, made.directory or Path()
+    for fault in record_faults(record):
+        yield f"{home / 'run.json'}: {fault}"
     yield from signature.faults(home, record, content)
     for fault in row_faults(table, record):
         yield f"{home / 'verdicts.csv'}, {fault}"

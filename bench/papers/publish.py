@@ -48,14 +48,14 @@ def load(places: Sequence[Path], skipped: Callable[[str], None] | None = None) -
         except UserError as fault:
             if skipped is None:
                 raise
-            faults.append(f"skipped {path.parent}: {fault}")
+            faults.append((path.parent, fault))
         else:
             runs.append(made)
     if not runs and len(faults) == 1:
-        raise UserError(faults[0].removeprefix("skipped "))
-    for text in faults:
+        raise faults[0][1]
+    for place, fault in faults:
         if skipped:
-            skipped(text)
+            skipped(f"skipped {place}: {fault}")
     if not runs:
         raise UserError(f"none of the {len(faults)} runs under {', '.join(map(str, places))} can be read")
     return runs

@@ -35,7 +35,8 @@ def refuse_two_under_one_name(a: Run, b: Run) -> None:
     if names[0] != names[1] or not names[0][1]:
         return
     if unlike := behaviour.between(a.record, b.record):
-        raise UserError(f"both runs name {names[0][0]}, but {a.directory} was made with {unlike} than {b.directory}")
+        which = f"{b.directory} beside {a.directory}: {unlike}"
+        raise UserError(f"both runs name {names[0][0]}, but they are of two models ({which})")
     clean = [run.verdicts.drop_duplicates("index").set_index("index")["clean_pred"] for run in (a, b)]
     left, right = clean[0].align(clean[1], join="inner")
     moved = int((left != right).sum())
