@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import PATH
+from bench.cli.options import PATH, trust_option
 
 
 @click.command()
@@ -17,6 +17,7 @@ from bench.cli.options import PATH
 @click.option("--tolerance", type=click.IntRange(0), help="Net change accepted, in images; by default 1 % of them.")
 @click.option("--junit", type=PATH, help="Write the findings as JUnit XML as well.")
 @click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
+@trust_option
 @click.option("--add", "added", multiple=True, type=PATH, help="Store this run in the baseline.")
 def check(**options: Any) -> int:
     """Run what the baseline holds again. Exit 0: it holds; 1: it regressed; 2: it could not run."""
@@ -25,9 +26,8 @@ def check(**options: Any) -> int:
     if options["added"]:
         click.echo(gate.add(options["baseline"], options["added"]))
         return 0
-    report = gate.check(
-        options["baseline"], options["models"], options["allow_rise"], options["tolerance"], options["data_dir"]
-    )
+    names = ("models", "allow_rise", "tolerance", "data_dir", "trusted")
+    report = gate.check(options["baseline"], **{name: options[name] for name in names})
     click.echo(report.text)
     if options["junit"]:
         gate.write_junit(report, options["junit"])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.core import files
 from bench.core.types import UserError
+from bench.evaluation import trust
 from bench.evaluation.request import Request, subject
 from bench.evaluation.run import in_memory, prepare
 from bench.report import baseline as regress
@@ -71,8 +72,11 @@ def check(
     allow_rise: bool = False,
     tolerance: int | None = None,
     data_dir: str | None = None,
+    trusted: bool = False,
 ) -> Report:
     """Run every row of a baseline again (of some models alone, if named) and compare image by image.
+
+    Code that a baseline names is run for models that are named here, or where it is trusted.
 
     Raises:
         UserError: the baseline is missing, damaged, or holds none of these models.
@@ -88,6 +92,9 @@ def check(
     faults = []
     for request, rows in _requests(chosen, data_dir):
         try:
+            if not trusted:
+                trust.model_named(request.model, request.model if request.model in models else None, False, str(path))
+                trust.refuse_code(request.attacks, str(path))
             with prepare(request, subject(request)) as prepared:
                 again = regress.rows(in_memory(prepared))
         except UserError as fault:

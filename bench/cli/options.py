@@ -20,6 +20,12 @@ def typed() -> str:
     return shlex.join(["bench", *sys.argv[1:]])
 
 
+def trust_option(command: Any) -> Any:
+    """The option of commands that read a model's name from a stored file."""
+    help_ = "Run the model's code where the stored file names a factory: only for files you trust."
+    return click.option("--trust", "trusted", is_flag=True, help=help_)(command)
+
+
 def subject_options(command: Any) -> Any:
     """The options that `run` and `sweep-eps` share."""
     options = [

@@ -13,6 +13,11 @@ from bench.cli.options import PATH
 _RUNS = Path("results/runs")
 
 
+def _skipped(text: str) -> None:
+    """Say that a run was left out of a view."""
+    click.echo(f"bench: {text}", err=True)
+
+
 def _viewing(out: Path, kind: str) -> Callable[[Any], Any]:
     """The arguments of the commands that make papers' views: names, --runs, --out."""
 
@@ -39,7 +44,7 @@ def table(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
     from bench.papers import publish
 
     wanted, folders = _sorted_out(names, runs)
-    known, stored = publish.names(registry.tables, wanted), publish.load(folders)
+    known, stored = publish.names(registry.tables, wanted), publish.load(folders, _skipped)
     for name in known:
         click.echo(publish.table(name, stored, out))
 
@@ -52,7 +57,7 @@ def figure(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
     from bench.papers import publish
 
     wanted, folders = _sorted_out(names, runs)
-    known, stored = publish.names(registry.figures, wanted), publish.load(folders)
+    known, stored = publish.names(registry.figures, wanted), publish.load(folders, _skipped)
     for name in known:
         click.echo(publish.figure(name, stored, out))
 
@@ -65,7 +70,7 @@ def page(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
     from bench.papers import publish
 
     wanted, folders = _sorted_out(names, runs)
-    known, stored = publish.names(registry.pages, wanted), publish.load(folders)
+    known, stored = publish.names(registry.pages, wanted), publish.load(folders, _skipped)
     for name in known:
         click.echo(publish.page(name, stored, out))
 
@@ -78,4 +83,4 @@ def publish_(runs: tuple[Path, ...], out: Path, views: bool) -> None:
     """Everything that stored runs hold: every paper's table, figure and page."""
     from bench.papers import publish
 
-    click.echo(publish.everything(runs or [_RUNS], out, views))
+    click.echo(publish.everything(runs or [_RUNS], out, views, _skipped))

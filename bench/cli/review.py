@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PATH
+from bench.cli.options import PATH, trust_option
 
 
 @click.command()
@@ -18,8 +18,9 @@ def compare(run_a: Path, run_b: Path) -> None:
     from bench.store import runs as store
 
     runs = [store.load(path, finished=True) for path in (run_a, run_b)]
+    table = render.console(baseline.compare_runs(*runs))
     click.echo(f"images robust in both, only in a = {run_a}, only in b = {run_b}, in neither; exact two-sided p\n")
-    click.echo(render.console(baseline.compare_runs(*runs)))
+    click.echo(table)
     met = [dict.fromkeys(run.record.labels) for run in runs]
     apart = [", ".join(name for name in mine if name not in other) for mine, other in (met, met[::-1])]
     if any(apart):
@@ -29,13 +30,20 @@ def compare(run_a: Path, run_b: Path) -> None:
 @click.command()
 @click.argument("directory", metavar="RUN", type=PATH)
 @click.option("--model", help="Judge with this model in place of the recorded one.")
-def verify(directory: Path, model: str | None) -> int:
-    """Judge a run's stored adversarial examples again, without attacking."""
-    from bench.evaluation import verification
+@trust_option
+@click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
+def verify(directory: Path, model: str | None, trusted: bool, data_dir: str | None) -> int:
+    """Judge a run's stored adversarial examples again, without attacking, and hold its files to each other.
 
-    agrees, text = verification.verify(directory, model)
-    click.echo(text)
-    return 0 if agrees else 1
+    Exit 0: all stands; 1: something does not; 2: it could not be tried.
+    """
+    from bench.evaluation import verification
+    from bench.report import stored_views
+
+    made = verification.verify(directory, model, trusted, data_dir)
+    made = made.with_views(stored_views.present(made.run), stored_views.faults(made.run))
+    click.echo(made.text)
+    return 0 if made.stands else 1
 
 
 @click.command()

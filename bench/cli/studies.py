@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import PATH, typed
+from bench.cli.options import PATH, trust_option, typed
 
 
 @click.command()
@@ -15,11 +15,13 @@ from bench.cli.options import PATH, typed
 @click.option("--probes", required=True, help='As in "cosine,match_rate(limit=2000)" (bench list probes).')
 @click.option("--out", type=PATH, help="Folder whose probes/ they go to; by default the run's.")
 @click.option("--device", default="auto", show_default=True)
-def probe(directory: Path, probes: str, out: Path | None, device: str) -> None:
+@click.option("--model", help="The run's model by another name: its weights must be the recorded ones.")
+@trust_option
+def probe(directory: Path, probes: str, out: Path | None, device: str, model: str | None, trusted: bool) -> None:
     """Look at a model through a run's clean and stored adversarial images; writes RUN/probes/NAME.csv."""
     from bench.evaluation import probing
 
-    click.echo(probing.probe(directory, probes, out, device))
+    click.echo(probing.probe(directory, probes, out, device, model, trusted))
 
 
 @click.command()
@@ -36,7 +38,10 @@ def probe(directory: Path, probes: str, out: Path | None, device: str) -> None:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
 @click.option("--out", type=PATH, help="Folder of the detection; by default one under runs/.")
-def detect(detector: str, fit_attack: str | None, eps: str | None, out: Path | None, **options: Any) -> None:
+@click.option("--resume", is_flag=True, help="Keep the detection in --out if it is there whole; make it there if not.")
+def detect(
+    detector: str, fit_attack: str | None, eps: str | None, out: Path | None, resume: bool, **options: Any
+) -> None:
     """Fit a detector, try it on other images under attacks and a joint one: detect.json, scores.csv, table.csv."""
     from bench.core.specs import parse_eps
     from bench.evaluation import detection
@@ -45,5 +50,9 @@ def detect(detector: str, fit_attack: str | None, eps: str | None, out: Path | N
 
     budget = None if eps is None else [(parse_eps(eps), eps)]
     request = Request(eps=budget, save_adversarial=True, command=typed(), **options)
-    made = detection.detect(request, detector, fit_attack, out)
+
+    def tell(text: str) -> None:
+        click.echo(f"bench: {text}", err=True)
+
+    made = detection.detect(request, detector, fit_attack, out, resume, tell)
     click.echo(f"{detection_table.write(made)}\n\n{made.directory}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -12,36 +11,32 @@ from bench.cli.progress import Progress
 from bench.core.specs import spelled
 from bench.core.types import UserError
 from bench.evaluation.request import Request, subject
-from bench.evaluation.run import execute, prepare
+from bench.evaluation.run import fill, opened, prepare
 from bench.models import checkpoints
 from bench.store import runs
+from bench.store.lock import new_folder
 
 
-def _folder(out: Path | None, resume: bool, model: str, kind: str) -> Path:
-    if out is not None:
-        return out
-    if resume:
+def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.Run:
+    if resume and out is None:
         raise UserError("--resume needs --out: name the folder of the run to continue")
-    stem = Path(model).name.replace(":", "-")
-    return Path("runs") / f"{stem}-{kind}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-
-
-def _made(request: Request, directory: Path, resume: bool) -> runs.Run:
     with prepare(request, subject(request)) as prepared:
-        for name in prepared.record.forced:
-            print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
-        if directory.parent == Path("runs"):
-            print(f"bench: writing to {directory}", file=sys.stderr)
-        progress = Progress(prepared, sys.stderr)
-        try:
-            return execute(prepared, directory, resume, progress)
-        finally:
-            progress.close()
+        directory = out or new_folder(Path("runs"), f"{request.model}-{kind}")
+        with opened(prepared, directory, resume) as writer:
+            for name in prepared.record.forced:
+                print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
+            for note in (*writer.notes, *([] if out else [f"writing to {directory}"])):
+                print(f"bench: {note}", file=sys.stderr)
+            progress = Progress(prepared, sys.stderr)
+            try:
+                return fill(prepared, writer, progress)
+            finally:
+                progress.close()
 
 
 def run(request: Request, out: Path | None, resume: bool) -> str:
     """Attack a model, store the run with its table and curve, and return what to print."""
-    made = _made(request, _folder(out, resume, request.model, "run"), resume)
+    made = _made(request, out, resume, "run")
     # Tables and plots are imported once there is something to show: the first row must not wait for them.
     from bench.cli import summary
 
@@ -64,7 +59,7 @@ def sweep(request: Request, out: Path | None, resume: bool) -> str:
         if known is None or known.eps is None or (request.norm and request.norm != known.norm):
             raise UserError("the model's stanza names no eps for this norm: give --eps, as in 0:16/255:17")
         request = replace(request, eps=default_grid(known.eps, known.written))
-    made = _made(request, _folder(out, resume, request.model, "sweep"), resume)
+    made = _made(request, out, resume, "sweep")
     from bench.cli import summary
 
     return summary.of_sweep(made)

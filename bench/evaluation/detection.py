@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from bench.models import checkpoints
 from bench.ops import passes
 from bench.store import detections
 from bench.store.detections import DetectionRecord, DetectorEntry, EncoderEntry, JointEntry
+from bench.store.lock import new_folder
 from bench.store.record import Record, ThreatRecord
 
 
@@ -63,32 +63,47 @@ def training_images(prepared: Prepared, request: Request) -> TrainingImages:
     return TrainingImages(train.images, train.labels, classes, request.seed, job.batch_size, job.device, encoder)
 
 
-def detect(request: Request, written: str, fit_attack: str | None, out: Path | None) -> detections.Detection:
+def detect(
+    request: Request,
+    written: str,
+    fit_attack: str | None,
+    out: Path | None,
+    resume: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> detections.Detection:
     """Fit a detector on each attack, or on those of `fit_attack`, meet all of them and a joint one, and store it.
+
+    Args:
+        request: the model, the data and the attacks.
+        written: the detector.
+        fit_attack: the attacks to fit on.
+        out: the folder, by default one under runs/.
+        resume: take the detection of the folder if it is the one that is asked for; one that was stopped starts anew.
+        tell: told what a user should know before it starts.
 
     Raises:
         UserError: a detector, attack, model or data set cannot be had, or they do not fit each other.
     """
     spec, detector = build(written)
+    if resume and out is None:
+        raise UserError("--resume needs --out: name the folder of the detection to continue")
     fitted_on = [str(attack) for attack in specs.parse_specs(fit_attack)] if fit_attack else []
     named = [str(attack) for attack in specs.parse_specs(request.attacks)]
     request = replace(request, attacks=",".join(dict.fromkeys([*named, *fitted_on])))
-    directory = out or _folder(request.model, spec.name)
-    if directory.exists() and any(directory.iterdir()):
-        raise UserError(f"{directory} is not empty: choose another --out")
     began = time.monotonic()
     with prepare(request, subject(request)) as prepared:
         if lacking := missing_needs(detector, prepared.job.model):
             raise UserError(f"detector {str(spec)!r} needs the model to have {', '.join(lacking)}: it has not")
         evaluation = DetectorEvaluation(prepared, detector, training_images(prepared, request), fitted_on)
-        table = evaluation.scores()
-    record = _record(prepared, spec, detector, evaluation, time.monotonic() - began)
-    return detections.write(directory, record, table)
-
-
-def _folder(model: str, detector: str) -> Path:
-    stem = Path(model).name.replace(":", "-")
-    return Path("runs") / f"{stem}-detect-{detector}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+        directory = out or new_folder(Path("runs"), f"{request.model}-detect-{spec.name}")
+        asked = _record(prepared, spec, detector, evaluation, 0.0)
+        if resume and (stored := detections.again(directory, asked, evaluation.fitted_on)):
+            return stored
+        with detections.open_folder(directory) as folder:
+            if resume or out is None:
+                tell(f"{directory} holds no detection yet: it starts there" if resume else f"writing to {directory}")
+            table = evaluation.scores()
+            return folder.write(_record(prepared, spec, detector, evaluation, time.monotonic() - began), table)
 
 
 @dataclass
@@ -102,6 +117,12 @@ class DetectorEvaluation:
     joint: JointAttack = field(default_factory=JointAttack)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def fitted_on(self) -> list[str]:
+        """The attacks that it is fitted on, each in turn."""
+        labels = [planned.label for planned in self.prepared.attacks]
+        return [label for label in labels if not self.fit_attacks or label in self.fit_attacks]
+
     def scores(self) -> pd.DataFrame:
         """Every row of `scores.csv`."""
         job, attacks = self.prepared.job, self.prepared.attacks
@@ -111,7 +132,7 @@ class DetectorEvaluation:
         measure = self.detector.measure(job.model, self.training)
         self.facts = {**measure.facts, "thresholds": {}, "noise": {}}
         tested = [images.attacked("test", planned) for planned in attacks]
-        fitted_on = [planned for planned in attacks if not self.fit_attacks or planned.label in self.fit_attacks]
+        fitted_on = [planned for planned in attacks if planned.label in self.fitted_on]
         tables = [self._fitted_on(planned, images, measure, tested) for planned in fitted_on]
         return pd.concat(tables, ignore_index=True)
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from bench.core import registry, specs
 from bench.core.from_specs import from_spec
 from bench.core.types import CLEAN, UserError
+from bench.evaluation import identity, trust
 from bench.evaluation.plan import missing_needs
 from bench.evaluation.probes.probe import Images, Probe, ProbedRun
 from bench.evaluation.resolve import device_named
@@ -23,8 +24,23 @@ from bench.store import probes, runs
 from bench.store.provenance import provenance
 
 
-def probe(directory: Path, written: str, out: Path | None = None, device: str = "auto") -> str:
+def probe(
+    directory: Path,
+    written: str,
+    out: Path | None = None,
+    device: str = "auto",
+    model: str | None = None,
+    trusted: bool = False,
+) -> str:
     """Look at a run with each probe named, as in "cosine,match_rate(limit=2000)"; the files, a line each.
+
+    Args:
+        directory: the run.
+        written: the probes.
+        out: the folder whose `probes` they go to, by default the run's.
+        device: where to compute.
+        model: another name of the run's model.
+        trusted: whether code that the record names may be run.
 
     Raises:
         UserError: the run holds no adversarial examples, its weights have changed, or a probe does not fit the model.
@@ -33,21 +49,23 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
     asked = specs.parse_specs(written, "probe")
     looks: dict[str, Probe] = {spec.name: from_spec("probe", registry.probes, spec) for spec in asked}
     kept = adversarial.load(directory)
-    loaded = checkpoints.load(made.record.model)
+    named = trust.model_named(made.record.model, model, trusted, str(directory / "run.json"))
+    loaded = checkpoints.load(named)
     if loaded.sha256 != made.record.weights_sha256:
-        raise UserError(f"{made.record.model} has other weights than this run's: run it again, then probe")
+        raise UserError(f"{named} has other weights than this run's: run it again, then probe")
     for name, look in looks.items():
         if lacking := missing_needs(look, loaded.model):
             needs = ", ".join(lacking)
             raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record.model} has not")
     run = probed(made, kept, device_named(device))
     about = {"model": made.record.model, "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
-    model = loaded.model.to(run.device)
+    probed_model = loaded.model.to(run.device)
     few = run.clean.x[:16].to(run.device)
     lines = []
-    with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
+    with frozen(probed_model), precision.precision(tf32=False), memory_format.suited(probed_model, few):
+        identity.refuse_another(probed_model, made, run.clean.x, run.device)
         for name, look in looks.items():
-            table = look(model, run)
+            table = look(probed_model, run)
             lines.append(str(probes.write(out or directory, name, table, {"fields": _settings(look), **about})))
     return "\n".join(lines)
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
-from bench.evaluation import batching, checks, schedule
+from bench.evaluation import batching, checks, identity, schedule
 from bench.evaluation.plan import Planned
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
@@ -18,6 +20,7 @@ from bench.models import memory_format, precision, search_copy
 from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import runs
+from bench.store.continuation import Clean
 from bench.store.provenance import provenance
 from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
 from bench.store.writer import Writer
@@ -55,7 +58,7 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
         with search_copy.searching(model, request.search_dtype, few) as search:
             job = replace(job, search=None if search is model else search)
-            record = _record(request, tested, job, attacks)
+            record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
             yield Prepared(job, attacks, replace(record, forced=forced, zero_gradients=_zero_gradients(job)))
 
 
@@ -158,32 +161,60 @@ def _trials(job: schedule.Job, chunk: schedule.Chunk) -> set[runs.Trial]:
     }
 
 
+def opened(prepared: Prepared, directory: Path, resume: bool) -> Writer:
+    """A folder that takes the rows of a prepared run, and holds some of them already where it is resumed.
+
+    Raises:
+        UserError: the folder holds another run or that of another model, or cannot be written.
+    """
+    if not resume:
+        return Writer.create(directory, prepared.record)
+    data = prepared.job.data
+    pairs = zip(data.labels.tolist(), prepared.job.clean_pred.tolist(), strict=True)
+    return Writer.resume(directory, prepared.record, dict(zip(data.indices.tolist(), pairs, strict=True)))
+
+
 def execute(prepared: Prepared, directory: Path, resume: bool, progress: Progress | None = None) -> runs.Run:
     """Make every verdict that the folder does not hold yet, and store it as it is made.
+
+    Raises:
+        UserError: the folder holds another run, or cannot be written.
+    """
+    with opened(prepared, directory, resume) as writer:
+        return fill(prepared, writer, progress)
+
+
+def fill(prepared: Prepared, writer: Writer, progress: Progress | None = None) -> runs.Run:
+    """Make every verdict that a folder does not hold yet, store it as it is made, and finish the run.
 
     A chunk that was cut short is made again whole, so that its images meet the same batch; only the missing rows are
     added.
 
     Raises:
-        UserError: the folder holds another run, or cannot be written.
+        UserError: the folder cannot be written.
     """
-    job = prepared.job
-    start = Writer.resume if resume else Writer.create
-    with start(directory, prepared.record) as writer:
-        done = writer.done()
-        todo = [chunk for chunk in schedule.chunks(job, prepared.attacks) if not _trials(job, chunk) <= done]
-        for outcome in map(partial(schedule.perform, job), todo):
-            fresh = [
-                place
-                for place, row in enumerate(outcome.verdicts)
-                if runs.trial(row.attack, row.norm, row.eps, row.index) not in done
-            ]
-            kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
-            images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
-            writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
-            if progress:
-                progress(outcome)
-        return writer.finish()
+    job = _as_predicted_before(prepared.job, writer.clean)
+    done = writer.done()
+    todo = [chunk for chunk in schedule.chunks(job, prepared.attacks) if not _trials(job, chunk) <= done]
+    for outcome in map(partial(schedule.perform, job), todo):
+        fresh = [
+            place
+            for place, row in enumerate(outcome.verdicts)
+            if runs.trial(row.attack, row.norm, row.eps, row.index) not in done
+        ]
+        kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
+        images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
+        writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
+        if progress:
+            progress(outcome)
+    return writer.finish()
+
+
+def _as_predicted_before(job: schedule.Job, clean: Clean) -> schedule.Job:
+    """The job with the clean predictions that stored rows have: a random model makes others each time."""
+    known = [clean[index][1] if index in clean else -2 for index in job.data.indices.tolist()]
+    before = torch.tensor(known, dtype=job.clean_pred.dtype)
+    return replace(job, clean_pred=torch.where(before == -2, job.clean_pred, before))
 
 
 def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from bench.core.text import without_tags
 from bench.papers.claims import ClaimResult
 from bench.papers.verdict_tables import in_short, table
 from bench.report.model_runs import ENOUGH
@@ -31,7 +32,7 @@ def page(paper: str, **content: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["wrapped"] = wrapped
-    return environment.get_template(f"{paper}/page.md.j2").render(paper=paper, enough=ENOUGH, **content)
+    return without_tags(environment.get_template(f"{paper}/page.md.j2").render(paper=paper, enough=ENOUGH, **content))
 
 
 def gains(results: list[ClaimResult], attack: str) -> dict[str, str]:

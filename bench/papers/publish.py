@@ -12,21 +12,26 @@ import pandas as pd
 from bench.core import registry
 from bench.core.files import write_atomically
 from bench.core.specs import parse_eps
+from bench.core.text import as_file_name
 from bench.core.types import UserError
 from bench.papers import published
 from bench.papers.captions import captions
 from bench.report import canvas, curves, detection_table, measures, render, run_table
 from bench.report.captions import stated
-from bench.store import detections
+from bench.store import detections, probes
 from bench.store import runs as store
 from bench.store.runs import Run
 
 
-def load(places: Sequence[Path]) -> list[Run]:
+def load(places: Sequence[Path], skipped: Callable[[str], None] | None = None) -> list[Run]:
     """Every run at or below some places, in the order of their paths.
 
+    Args:
+        places: folders of runs, or folders of such.
+        skipped: told of each run that is damaged or not finished; without it, the first of them is an error.
+
     Raises:
-        UserError: there is none, or one is damaged or not finished.
+        UserError: there is no run, or none that can be read.
     """
     kinds: dict[str, Callable[[Path], Run]] = {
         "run.json": partial(store.load, finished=True),
@@ -35,7 +40,33 @@ def load(places: Sequence[Path]) -> list[Run]:
     paths = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
     if not paths:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    return [kinds[path.name](path.parent) for path in paths]
+    runs, faults = [], []
+    for path in paths:
+        try:
+            made = kinds[path.name](path.parent)
+            _look_through(made)
+        except UserError as fault:
+            if skipped is None:
+                raise
+            faults.append((path.parent, fault))
+        else:
+            runs.append(made)
+    if not runs and len(faults) == 1:
+        raise faults[0][1]
+    for place, fault in faults:
+        if skipped:
+            skipped(f"skipped {place}: {fault}")
+    if not runs:
+        raise UserError(f"none of the {len(faults)} runs under {', '.join(map(str, places))} can be read")
+    return runs
+
+
+def _look_through(made: Run) -> None:
+    """Read what views read later, so that a damaged file is told now, with the run it belongs to."""
+    if isinstance(made, detections.Detection):
+        detections.scores(made)
+    for name in probes.names(made):
+        probes.read(made, name)
 
 
 def table(name: str, runs: Sequence[Run], out: Path) -> str:
@@ -53,7 +84,7 @@ def figure(name: str, runs: Sequence[Run], out: Path) -> str:
     """One paper's figure as PNG files in `out`; their paths, a line each."""
     make, paths = registry.figures[name], []
     for part, drawn in make(runs).items():
-        paths.append(out / f"{name.replace('/', '-')}-{part}.png")
+        paths.append(out / as_file_name(f"{name.replace('/', '-')}-{part}.png"))
         canvas.save(drawn, paths[-1])
     return "\n".join(map(str, paths)) or f"{name}: the runs hold nothing to draw. {captions('figures')[name].title}"
 
@@ -82,9 +113,14 @@ def unclean(runs: Sequence[Run]) -> list[str]:
     return [run.directory.name for run in runs if run.directory and run.record.dirty]
 
 
-def everything(places: Sequence[Path], out: Path, views: bool = False) -> str:
-    """Every paper's tables, figures and pages in `out`; with `views` also each run's own, in its folder."""
-    runs = load(places)
+def everything(
+    places: Sequence[Path], out: Path, views: bool = False, skipped: Callable[[str], None] | None = None
+) -> str:
+    """Every paper's tables, figures and pages in `out`; with `views` also each run's own, in its folder.
+
+    `skipped` is told of runs that cannot be read (see `load`).
+    """
+    runs = load(places, skipped)
     if views:
         for run in runs:
             own_views(run)

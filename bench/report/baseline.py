@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from bench.core.files import write_atomically
+from bench.core.files import one_line, write_atomically
 from bench.core.types import UserError
 from bench.report import measures
+from bench.report.comparability import refuse_other_images, refuse_two_under_one_name
 from bench.report.render import csv
 from bench.report.significance import mcnemar
 from bench.store.runs import Run
@@ -98,18 +99,21 @@ def read(path: Path) -> pd.DataFrame:
         table = pd.read_csv(
             path, dtype=_TEXT, keep_default_na=False, na_values={"eps": [""]}, float_precision="round_trip"
         )
+        if tuple(table.columns) != COLUMNS:
+            raise UserError(f"baseline {path} has other columns than {','.join(COLUMNS)}: write it again")
+        table = table.astype({"n": "int64", "seed": "int64", "eps": "float64"})
     except FileNotFoundError:
         raise UserError(f"baseline {path} not found: give another --baseline") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"baseline {path} cannot be read ({str(error).splitlines()[0]})") from None
-    if tuple(table.columns) != COLUMNS:
-        raise UserError(f"baseline {path} has other columns than {','.join(COLUMNS)}: write it again")
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"baseline {path} cannot be read ({one_line(error)}): write it again") from None
+    if not (table["eps"].isna() | ((table["eps"] >= 0) & (table["eps"] < math.inf))).all():
+        raise UserError(f"baseline {path} has an eps below 0, or an infinite one: write it again")
     for place, (n, outcomes) in enumerate(zip(table["n"], table["outcomes"], strict=True)):
         if len(outcomes) != n or set(outcomes) - set("rbw"):
             raise UserError(f"baseline {path} line {place + 2}: outcomes is not {n} letters r, b or w: write it again")
     if table.duplicated(list(KEY)).any():
         raise UserError(f"baseline {path} has a row twice: each {', '.join(KEY)} may stand once")
-    return table.astype({"eps": "float64"})
+    return table
 
 
 def compare(
@@ -146,12 +150,11 @@ def compare_runs(a: Run, b: Run) -> pd.DataFrame:
     Columns: attack, norm, eps, n, both (robust in both), only_a, only_b, neither, p_value.
 
     Raises:
-        UserError: the runs are on different images, or share no norm and eps.
+        UserError: the runs are on different images, share none or no norm and eps, or are of two models that go by one
+            name and hash.
     """
-    for key in ("data", "split", "data_sha256"):
-        theirs = [getattr(run.record, key) for run in (a, b)]
-        if theirs[0] != theirs[1]:
-            raise UserError(f"the runs are on different images: {key} {theirs[0]!r} and {theirs[1]!r}")
+    refuse_other_images(a, b)
+    refuse_two_under_one_name(a, b)
     others = {(outcome.attack, outcome.norm, outcome.eps): outcome.images for outcome in measures.outcomes(b)}
     lines = []
     for outcome in measures.outcomes(a):

@@ -13,6 +13,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from bench.core.files import write_atomically
+from bench.core.text import without_tags
 from bench.report import latex
 from bench.report.columns import cell, heading, is_number
 
@@ -41,9 +42,14 @@ def markdown(
     """A Markdown table."""
     shown = readable(table, written, headings)
     sides = ["right" if is_number(table[name]) else "left" for name in table.columns]
-    rows = [[text.replace("|", r"\|") for text in row] for row in shown.to_numpy().tolist()]
+    rows = [[_in_cell(text) for text in row] for row in shown.to_numpy().tolist()]
     text = tabulate(rows, headers=list(shown.columns), tablefmt="pipe", disable_numparse=True, colalign=sides)
     return f"{text}\n"
+
+
+def _in_cell(text: str) -> str:
+    """A text that ends no cell, and begins no tag and no link."""
+    return without_tags(text).replace("|", r"\|").replace("](", r"]\(")
 
 
 def console(

@@ -8,8 +8,9 @@ was fitted on it), *calibration* (the threshold was set on it) or *test*. `attac
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,10 +18,13 @@ import numpy as np
 import pandas as pd
 
 from bench.core import files
+from bench.core.text import is_plain, shown
 from bench.core.types import Norm, UserError
-from bench.store import runs
-from bench.store.json_records import JsonRecord
-from bench.store.record import ModelRecord, Record, Session, ThreatRecord
+from bench.store import runs, signature
+from bench.store.continuation import MUST_MATCH, first_difference
+from bench.store.json_records import JsonRecord, optional
+from bench.store.lock import FolderLock
+from bench.store.record import ModelRecord, Record, Session, ThreatRecord, read_json
 from bench.store.runs import Run
 
 RECORD, SCORES = "detect.json", "scores.csv"
@@ -102,6 +106,7 @@ class DetectionRecord(Record):
     resumed: tuple[Session, ...] = field(init=False, default=())
     threat: ThreatRecord
     detector: DetectorEntry
+    scores_sha256: str = optional("")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", self.threat.norm)
@@ -121,17 +126,78 @@ class Detection(Run):
     record: DetectionRecord
 
 
+class Writer:
+    """Holds a folder for a detection that is under way; `open_folder` makes one, `write` ends it."""
+
+    def __init__(self, directory: Path, lock: FolderLock) -> None:
+        self.directory = directory
+        self._lock = lock
+
+    def write(self, record: DetectionRecord, scores: pd.DataFrame) -> Detection:
+        """Store the detection and return it as `load` would; the record comes last, so that it is there or not.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        text = scores[list(COLUMNS)].to_csv(index=False, lineterminator="\n")
+        files.write_atomically(self.directory / SCORES, text)
+        record = replace(record, scores_sha256=signature.of_rows(text.encode()))
+        files.write_atomically(self.directory / RECORD, runs.dump(record.to_dict()))
+        return load(self.directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def open_folder(directory: Path) -> Writer:
+    """Take a folder for a new detection; what one that was killed left there is replaced.
+
+    Raises:
+        UserError: it holds a detection or a run, another process writes to it, or it cannot be written.
+    """
+    lock = FolderLock.take(directory)
+    if any((directory / name).exists() for name in (RECORD, "run.json", "verdicts.csv", "verdicts.csv.gz")):
+        lock.release()
+        raise UserError(f"{directory} holds another run: choose another --out")
+    return Writer(directory, lock)
+
+
 def write(directory: Path, record: DetectionRecord, scores: pd.DataFrame) -> Detection:
     """Store a detection and return it as `load` would.
 
     Raises:
         UserError: the folder holds a detection or a run, or cannot be written.
     """
-    if any((directory / name).exists() for name in (RECORD, SCORES, "run.json")):
-        raise UserError(f"{directory} holds another run: choose another --out")
-    files.write_atomically(directory / SCORES, scores[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
-    files.write_atomically(directory / RECORD, runs.dump(record.to_dict()))
-    return load(directory)
+    with open_folder(directory) as folder:
+        return folder.write(record, scores)
+
+
+_MUST_MATCH = ("threat", *(key for key in MUST_MATCH if key in {known.name for known in fields(DetectionRecord)}))
+
+
+def again(directory: Path, asked: DetectionRecord, fitted_on: Sequence[str]) -> Detection | None:
+    """The detection of a folder where it is the one that is asked for; None where the folder holds none.
+
+    Raises:
+        UserError: another detector, model, attack list, data set or budget; the text names the first that differs.
+    """
+    if not (directory / RECORD).exists():
+        return None
+    stored = load(directory)
+    old, new = stored.record, DetectionRecord.from_dict(json.loads(json.dumps(asked.to_dict())))
+    other = first_difference(old, new, _MUST_MATCH)
+    if (old.detector.spec, old.detector.fields) != (new.detector.spec, new.detector.fields):
+        other = f"the detector {old.detector.spec}, not {new.detector.spec}"
+    elif old.detector.encoder != new.detector.encoder:
+        other = "another encoder"
+    elif set(old.detector.thresholds) != set(fitted_on):
+        other = f"a detector fitted on {', '.join(old.detector.thresholds)}, not {', '.join(fitted_on)}"
+    if other:
+        raise UserError(f"{directory} was made with {other}: choose another --out")
+    return stored
 
 
 def load(directory: Path) -> Detection:
@@ -141,7 +207,7 @@ def load(directory: Path) -> Detection:
         UserError: there is none, or its record is damaged.
     """
     path = directory / RECORD
-    values = runs.read_json(path, f"{directory} holds no detection: there is no {RECORD} in it")
+    values = read_json(path, f"{directory} holds no detection: there is no {RECORD} in it")
     return Detection(runs.frame([]), DetectionRecord.from_dict(values, str(path)), directory)
 
 
@@ -149,17 +215,22 @@ def scores(run: Detection) -> pd.DataFrame:
     """The scores of a detection, columns `COLUMNS`; the file may be gzipped.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing, damaged, or edited since the detection ended.
     """
     home = run.directory or Path()
     path = next((place for place in (home / SCORES, home / f"{SCORES}.gz") if place.exists()), home / SCORES)
+    content = files.read_content(path)
     try:
-        text = files.read_content(path).decode()
-        table = pd.read_csv(io.StringIO(text), dtype=_TEXT, keep_default_na=False, na_values=["", "nan"])
+        table = pd.read_csv(io.StringIO(content.decode()), dtype=_TEXT, keep_default_na=False, na_values=["", "nan"])
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(f"{path} is damaged ({files.one_line(error)}): detect again") from None
     if tuple(table.columns) != COLUMNS:
         raise UserError(f"{path} has other columns than {','.join(COLUMNS)}: it is not a detection's")
+    if run.record.scores_sha256 not in ("", signature.of_rows(content)):
+        raise UserError(f"{path} was edited after the detection ended: {RECORD} holds another sha256; detect again")
+    for column in ("fit_attack", "attack"):
+        if unprintable := [name for name in table[column].dropna().unique() if not is_plain(name)]:
+            raise UserError(f"{path} is damaged: {column} {shown(unprintable[0])} holds a control character")
     return table
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _ROWS = ("indices", "attacks", "norms", "eps", "images")
 _FIELDS = (*_ROWS, "clean_indices", "clean")
+_KINDS = dict(zip(_FIELDS, ("i", "U", "U", "f", "f", "i", "f"), strict=True))
+"""The kind of number or text in each array, as NumPy writes it."""
 
 
 @dataclass(frozen=True)
@@ -114,22 +117,34 @@ def load(directory: Path | str) -> Stored:
     return _read(path)
 
 
+def places(stored: Stored, verdicts: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the adversarial and the clean image of each row (n,) are stored, or -1."""
+    keys = zip(stored.attacks, stored.norms, stored.eps, stored.indices, strict=True)
+    adversarial = {_trial(*key): place for place, key in enumerate(keys)}
+    clean = {int(index): place for place, index in enumerate(stored.clean_indices)}
+    wanted = zip(*(verdicts[name] for name in ("attack", "norm", "eps", "index")), strict=True)
+    both = [(adversarial.get(_trial(*key), -1), clean.get(int(key[-1]), -1)) for key in wanted]
+    pairs = np.array(both, np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _trial(attack: str, norm: str, eps: float, index: int) -> runs.Trial:
+    return runs.trial(str(attack), str(norm), None if np.isnan(eps) else float(eps), index)
+
+
 def by_trial(stored: Stored, verdicts: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Images]]:
     """The rows of each attack, norm and eps with their images.
 
     Raises:
         UserError: a row has no image.
     """
-    keys = zip(stored.attacks, stored.norms, stored.eps, stored.indices, strict=True)
-    places = {runs.trial(a, n, None if np.isnan(e) else e, i): place for place, (a, n, e, i) in enumerate(keys)}
-    clean = {int(index): place for place, index in enumerate(stored.clean_indices)}
-    for _, rows in verdicts.groupby(["attack", "norm", "eps"], dropna=False, sort=False):
-        attack, norm, eps = rows.iloc[0][["attack", "norm", "eps"]]
-        bound = None if np.isnan(eps) else float(eps)
-        wanted = [places.get(runs.trial(attack, norm, bound, index), -1) for index in rows["index"]]
-        if -1 in wanted:
+    everywhere = verdicts.assign(**dict(zip(("_adversarial", "_clean"), places(stored, verdicts), strict=True)))
+    for (attack, _, _), placed in everywhere.groupby(["attack", "norm", "eps"], dropna=False, sort=False):
+        adversarial, clean = (placed[name].to_numpy() for name in ("_adversarial", "_clean"))
+        rows = placed.drop(columns=["_adversarial", "_clean"])
+        if (adversarial < 0).any() or (clean < 0).any():
             raise UserError(f"some rows of {attack} have no stored image: the run was made without --save-adversarial")
-        yield rows, (stored.images[wanted], stored.clean[[clean[int(index)] for index in rows["index"]]])
+        yield rows, (stored.images[adversarial], stored.clean[clean])
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -144,8 +159,39 @@ def _write(path: Path, stored: Stored) -> None:
 
 
 def _read(path: Path) -> Stored:
+    again = "give back the file as it was, or run it again with --save-adversarial"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Stored(*(arrays[name] for name in _FIELDS))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}): run it again with --save-adversarial") from None
+            stored = Stored(*(arrays[name] for name in _FIELDS))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise UserError(f"{path} is damaged ({files.one_line(error)}): {again}") from None
+    for fault in _misshapen(stored):
+        raise UserError(f"{path} is damaged ({fault}): {again}")
+    return stored
+
+
+def _misshapen(stored: Stored) -> Iterator[str]:
+    """What arrays of a file cannot be those of a run, as texts."""
+    for name, kind in _KINDS.items():
+        array = getattr(stored, name)
+        if array.dtype.kind != kind:
+            yield f"{name} is {array.dtype}"
+        sides = 4 if name in ("images", "clean") else 1
+        if array.ndim != sides:
+            yield f"{name} has the shape {array.shape}"
+    lengths = {name: getattr(stored, name).shape[:1] for name in _FIELDS}
+    if len({lengths[name] for name in _ROWS}) > 1 or lengths["clean_indices"] != lengths["clean"]:
+        yield "its arrays differ in length"
+    if stored.images.shape[1:] != stored.clean.shape[1:]:
+        yield f"images {stored.images.shape[1:]} and clean images {stored.clean.shape[1:]} differ in shape"
+    if len(set(stored.clean_indices.tolist())) < len(stored.clean_indices):
+        yield "a clean image stands there twice"

@@ -1,21 +1,37 @@
-"""Frozen dataclasses as JSON objects: each key checked when read, unknown keys and the order of keys kept."""
+"""Frozen dataclasses as JSON objects: each key checked when read, unknown keys and the order of keys kept.
+
+A file that holds one was written by somebody: numbers are held to the bounds of their field, texts to one line without
+control characters, because names end in tables, on terminals and in messages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from bench.core.text import is_plain
 from bench.core.types import UserError
+from bench.core.values import Bounds, described, fits
 
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 _KEPT = ("unknown", "order")
 
 
-def optional(default: Any) -> Any:
-    """A field that a new object does not write while it has its default."""
-    return field(default=default, metadata={"optional": True})
+def optional(default: Any, low: float | None = None) -> Any:
+    """A field that a new object does not write while it has its default; `low` as for `number`."""
+    return field(default=default, metadata={"optional": True, "bounds": Bounds(low=low)})
+
+
+def number(default: Any = MISSING, low: float | None = None, high: float | None = None) -> Any:
+    """A field of numbers, each finite and from `low` to `high`."""
+    return field(default=default, metadata={"bounds": Bounds(low=low, high=high)})
+
+
+def free_text(default: str) -> Any:
+    """A text that nothing shows, and that may be more than a line."""
+    return field(default=default, metadata={"free": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +58,7 @@ class JsonRecord:
         for name, declared in _declared(cls).items():
             if name in values:
                 known[name] = _decoded(kinds[name], values[name], source, name)
+                _held(known[name], kinds[name], declared, source)
             elif _default(declared) is MISSING:
                 raise UserError(f"{source} is damaged: it has no {name!r}; make it again")
         unknown = {name: value for name, value in values.items() if name not in known}
@@ -102,6 +119,42 @@ def _pair(parts: tuple[Any, ...], value: list[Any], source: str, key: str) -> tu
     if len(value) != len(parts):
         raise UserError(f"{source} is damaged: {key} is {_shown(value)}, not {len(parts)} values; make it again")
     return tuple(_decoded(part, item, source, key) for part, item in zip(parts, value, strict=True))
+
+
+def _held(value: Any, kind: Any, declared: Field[Any], source: str) -> None:
+    """Refuse what no field of its sort may hold.
+
+    Raises:
+        UserError: a number out of bounds, or a text with a control character.
+    """
+    bounds = declared.metadata.get("bounds")
+    if bounds and value is not None and not isinstance(value, JsonRecord) and not _within(value, bounds):
+        wanted = described(float if kind not in (int, float) else kind, bounds)
+        raise UserError(f"{source} is damaged: {declared.name} is {_shown(value)}, not {wanted}; make it again")
+    if not declared.metadata.get("free") and not all(map(is_plain, _texts(value))):
+        raise UserError(f"{source} is damaged: {declared.name} holds a control character; make it again")
+
+
+def _within(value: Any, bounds: Bounds) -> bool:
+    """Whether every number in a value is finite and within bounds."""
+    if isinstance(value, Mapping):
+        return all(_within(item, bounds) for item in value.values())
+    if isinstance(value, tuple):
+        return all(_within(item, bounds) for item in value)
+    return not isinstance(value, int | float) or fits(value, Any, bounds) or isinstance(value, bool)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, keys of objects included; records in it have checked their own."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts(name)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _encoded(value: Any) -> Any:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import datetime
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Self
 
 from bench.core import files
+from bench.core.text import as_file_name
 from bench.core.types import UserError
 
 _NAME = ".lock"
+
+
+def new_folder(parent: Path, stem: str) -> Path:
+    """Make a folder that nobody has: named after a model and the second, and numbered where another took that name.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    name = as_file_name(f"{Path(stem).name}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}".replace(":", "-"))
+    with files.explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        names = (parent / (name if number == 1 else f"{name}-{number}") for number in count(1))
+        return next(directory for directory in names if _is_mine(directory))
+
+
+def _is_mine(directory: Path) -> bool:
+    """Make a folder; False if it is there already."""
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 class FolderLock:

@@ -49,6 +49,13 @@ def record(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: probe the run again") from None
 
 
+def names(run: Run) -> list[str]:
+    """The probes whose files lie beside a run."""
+    folder = (run.directory or Path()) / _FOLDER
+    paths = [] if run.directory is None else sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")])
+    return list(dict.fromkeys(path.name.removesuffix(".gz").removesuffix(".csv") for path in paths))
+
+
 def read(run: Run, name: str) -> pd.DataFrame | None:
     """What a probe found in a stored run, or None; its file may be gzipped.
 

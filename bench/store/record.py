@@ -5,12 +5,16 @@ A key that was added later has the default that says what earlier versions did; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from bench.core.types import Norm
-from bench.store.json_records import JsonRecord, optional
+from bench.core.text import shown
+from bench.core.types import Norm, UserError
+from bench.core.values import Bounds
+from bench.store.json_records import JsonRecord, free_text, number, optional
 
 SCHEMA_VERSION = 1
 
@@ -22,7 +26,7 @@ class ThreatRecord(JsonRecord):
     """A norm and an eps; `eps_written` where it is known how it was typed."""
 
     norm: Norm
-    eps: float | None
+    eps: float | None = number(low=0)
     eps_written: str | None = optional(None)
 
 
@@ -57,11 +61,26 @@ class AttackEntry(JsonRecord):
 class Session(JsonRecord):
     """A later session that went on with a run."""
 
-    command: str = ""
+    command: str = free_text("")
     start: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     dirty: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour(JsonRecord):
+    """What a model answers on a fixed batch: some of a run's images, then as many of noise (`noise`).
+
+    `values` has a row an image: its logits, or some projections of them, to six digits, null where they are not finite;
+    `scales` how far logits of that image lie apart. Of a model that answers otherwise each time, `random`, they say
+    nothing.
+    """
+
+    random: bool
+    noise: int = number(low=0)
+    values: tuple[tuple[float | None, ...], ...] = number()
+    scales: tuple[float, ...] = number(low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,28 +106,59 @@ class Versioned(JsonRecord):
     schema_version: int = SCHEMA_VERSION
 
 
+_LONGEST_RECORD = 1 << 28
+
+
+def read_json(path: Path, missing: str) -> dict[str, Any]:
+    """The JSON object of this schema version in a file; `missing` says what its absence means.
+
+    Raises:
+        UserError: it is missing, is not JSON, or has another schema version.
+    """
+    try:
+        if not path.is_file():
+            raise UserError(missing)
+        if path.stat().st_size > _LONGEST_RECORD:
+            raise UserError(f"{path} is damaged: it is longer than any record; make it again")
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is damaged: it is not JSON; delete {path.parent} and make it again") from None
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {shown(version)}, not {SCHEMA_VERSION}: read it with the bench that wrote it"
+        )
+    return dict(record)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record(ModelRecord, Versioned):
     """The contents of a `run.json`, its fields in the order of its keys.
 
     `eps` and `eps_written` are None in a run of minimal attacks and in a sweep, whose `eps_grid` holds each eps as a
     number and as it was typed. Defaults for older runs: searched in float32, each eps by itself.
+
+    `classes`, `image` (the shape of an image), `sources` (the sha256 of each file of a user's own model or attack) and
+    `behaviour` say which model it was; `verdicts_sha256` (of the plain text) and `adversarial_sha256` sign what a
+    finished run holds. Older runs have none of them.
     """
 
     data: str
     split: str = ""
-    indices: tuple[int, ...]
+    indices: tuple[int, ...] = number(low=0)
     data_sha256: str = ""
     data_order: str = optional("")
     attacks: tuple[AttackEntry, ...]
     adaptive: tuple[str, ...] = ()
     norm: Norm
-    eps: float | None = None
+    eps: float | None = number(None, low=0)
     eps_written: str | None = None
-    eps_grid: tuple[tuple[float, str], ...] | None = None
+    eps_grid: tuple[tuple[float, str], ...] | None = number(None, low=0)
     eps_order: str | None = None
     seed: int = 0
-    batch_size: int
+    batch_size: int = number(low=1)
     device: str = "cpu"
     dtype: str = "float32"
     search_dtype: str = "float32"
@@ -118,16 +168,22 @@ class Record(ModelRecord, Versioned):
     platform: str = ""
     commit: str = ""
     dirty: bool | None = None
-    command: str = ""
+    command: str = free_text("")
     start: str = ""
     forced: tuple[str, ...] = ()
-    zero_gradients: float | None = None
-    seconds: float = 0.0
-    attack_seconds: Mapping[str, float] = field(default_factory=dict)
-    forwards: int = 0
-    backwards: int = 0
+    zero_gradients: float | None = number(None, low=0, high=1)
+    seconds: float = number(0.0, low=0)
+    attack_seconds: Mapping[str, float] = field(default_factory=dict, metadata={"bounds": Bounds(low=0)})
+    forwards: int = number(0, low=0)
+    backwards: int = number(0, low=0)
     finished: bool = False
     resumed: tuple[Session, ...] = optional(())
+    classes: int | None = optional(None, low=2)
+    image: tuple[int, ...] | None = optional(None, low=1)
+    sources: Mapping[str, str] | None = optional(None)
+    behaviour: Behaviour | None = optional(None)  # noqa: RUF009
+    verdicts_sha256: str = optional("")
+    adversarial_sha256: str = optional("")
 
     @property
     def labels(self) -> tuple[str, ...]:

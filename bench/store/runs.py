@@ -11,13 +11,18 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.core.files import one_line
 from bench.core.types import UserError, Verdict
-from bench.store.record import SCHEMA_VERSION, Record
+from bench.store import signature
+from bench.store.consistency import record_faults, row_faults
+from bench.store.record import Record, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +32,7 @@ COLUMNS = tuple(field.name for field in fields(Verdict))
 Trial = tuple[str, str, str, int]
 """What a row is about: (attack, norm, repr of eps or "", index)."""
 
-_TYPES = {
+KINDS = {
     "index": "int64",
     "label": "int64",
     "clean_pred": "int64",
@@ -41,6 +46,7 @@ _TYPES = {
     "forwards": "int64",
     "backwards": "int64",
 }
+"""What the cells of each column are."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ def lines(rows: Iterable[Verdict]) -> str:
     return text.getvalue()
 
 
-_AGAIN = "delete it and make its rows again with --resume"
+_AGAIN = "give back the file as it was, or delete it and make its rows again with --resume"
+_SALVAGE = "--resume keeps its whole rows and makes the others again"
 HEADER = ",".join(COLUMNS) + "\n"
 
 
@@ -90,15 +97,16 @@ def dump(record: Mapping[str, Any]) -> str:
 
 
 def whole_lines(content: bytes) -> bytes:
-    """Drop a last line that was torn: everything after the last line end."""
-    return content[: content.rfind(b"\n") + 1]
+    """The lines of a file that are whole, each once: a last one may be torn, and one that two processes wrote twice."""
+    lines = content.split(b"\n")[:-1]
+    return b"".join(line + b"\n" for line in dict.fromkeys(lines))
 
 
 def parse(text: str, name: str) -> pd.DataFrame:
-    """The text of a `verdicts.csv` as a table.
+    """The text of a `verdicts.csv` as a table; a row that stands there twice alike is read once.
 
     Raises:
-        UserError: `name` has other columns, a damaged row, or an image twice under one attack and eps.
+        UserError: `name` has other columns, a damaged row, or two unlike rows of one image, attack and eps.
     """
     import pandas as pd  # a third of torch's own time: a run needs it when it has ended
 
@@ -107,79 +115,123 @@ def parse(text: str, name: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(
             io.StringIO(text),
-            dtype=_TYPES,
+            dtype=KINDS,
             float_precision="round_trip",
             keep_default_na=False,
             na_values={"eps": [""], "size": ["nan"]},
         )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{name} is damaged ({str(error).splitlines()[0]}): {_AGAIN}") from None
-    if table.duplicated(["attack", "norm", "eps", "index"]).any():
-        raise UserError(f"{name} judges an image twice under one attack: two processes wrote it; {_AGAIN}")
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        fault = one_line(error)
+        raise UserError(
+            f"{name} is damaged ({fault}): --resume keeps its whole rows and makes the others again"
+        ) from None
+    key = ["attack", "norm", "eps", "index"]
+    if table.duplicated(key).any():
+        table = table.drop_duplicates(ignore_index=True)
+        twice = table.duplicated(key)
+        if twice.any():
+            row = table[twice].iloc[0]
+            where = f"image {row['index']} twice under {row['attack']}, each time otherwise"
+            raise UserError(f"{name} judges {where}: {_AGAIN}")
     return table
 
 
-def read_record(directory: Path) -> Record:
+def read_record(directory: Path, doubted: bool = False) -> Record:
     """Read `run.json`.
 
     Raises:
-        UserError: it is missing or damaged, or has another schema version.
+        UserError: it is missing or damaged, or has another schema version; or, unless it is `doubted` as it is by who
+            looks for such things, it contradicts itself.
     """
     path = directory / "run.json"
-    return Record.from_dict(read_json(path, f"{directory} holds no run: there is no run.json in it"), str(path))
+    record = Record.from_dict(read_json(path, f"{directory} holds no run: there is no run.json in it"), str(path))
+    for fault in () if doubted else record_faults(record):
+        raise UserError(f"{path} is damaged: {fault}; give it back as it was, or make the run again")
+    return record
 
 
-def read_json(path: Path, missing: str) -> dict[str, Any]:
-    """The JSON object of this schema version in a file; `missing` says what its absence means.
+def wanted(record: Record) -> int:
+    """How many rows a record asks for."""
+    grid = len(record.eps_grid or [None])
+    rows = [len(attack.labels) * (1 if attack.minimal else grid) for attack in record.attacks]
+    return sum(rows) * len(record.indices)
 
-    Raises:
-        UserError: it is missing, is not JSON, or has another schema version.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(missing) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise UserError(f"{path} is damaged: it is not JSON; delete {path.parent} and make it again") from None
-    version = record.get("schema_version") if isinstance(record, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {version}, not {SCHEMA_VERSION}: read it with the bench that wrote it"
-        )
-    return dict(record)
+
+def trials(record: Record) -> Iterator[Trial]:
+    """What the rows that a record asks for are about."""
+    grid: list[float | None] = [eps for eps, _ in record.eps_grid or ()] or [record.eps]
+    for attack in record.attacks:
+        bounds: list[float | None] = [None] if attack.minimal else grid
+        for label, eps, index in product(attack.labels, bounds, record.indices):
+            yield trial(label, attack.norm, eps, index)
 
 
 def missing(run: Run) -> int:
     """How many of the rows that a run's record asks for are not there."""
-    grid = len(run.record.eps_grid or [None])
-    trials = [len(attack.labels) * (1 if attack.minimal else grid) for attack in run.record.attacks]
-    return sum(trials) * len(run.record.indices) - len(run.verdicts)
+    return wanted(run.record) - len(run.verdicts)
+
+
+def verdicts_path(directory: Path) -> Path:
+    """The file of a run's rows: `verdicts.csv`, or where there is none, `verdicts.csv.gz`."""
+    plain, packed = directory / "verdicts.csv", directory / "verdicts.csv.gz"
+    return plain if plain.is_file() or not packed.is_file() else packed
+
+
+_LONGEST_ROW = 512
+
+
+def read_rows(directory: Path, record: Record) -> bytes:
+    """The plain bytes of a run's `verdicts.csv`, which may be gzipped.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is longer than the rows that the record asks for can be.
+    """
+    path = verdicts_path(directory)
+    labels = max((len(label) for label in record.labels), default=0)
+    limit = len(HEADER) + 2 * wanted(record) * (_LONGEST_ROW + labels)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = bytes(file.read(limit + 1)) if path.is_file() else b""
+    except FileNotFoundError:
+        raise UserError(f"{directory} holds no verdicts: there is no verdicts.csv in it") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}): run it again") from None
+    if len(content) > limit:
+        raise UserError(f"{path} is longer than the rows of its run.json can be: {_AGAIN}")
+    return content
+
+
+def table_of(content: bytes, path: Path) -> pd.DataFrame:
+    """The rows in the whole lines of a `verdicts.csv`.
+
+    Raises:
+        UserError: as `parse`.
+    """
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}): {_SALVAGE}") from None
+    return parse(text, str(path))
 
 
 def load(directory: Path | str, finished: bool = False) -> Run:
-    """Read a run; `verdicts.csv` may be gzipped.
+    """Read a run, and hold its rows to its record and to its signature; `verdicts.csv` may be gzipped.
 
     Raises:
-        UserError: a file is missing or damaged, or of another schema version; rows are missing of a run that says it is
-            finished; or with `finished`, it is not.
+        UserError: a file is missing or damaged, or of another schema version; rows contradict the record or each other;
+            rows are missing of a run that says it is finished, or are not those that it was finished with; or with
+            `finished`, it is not.
     """
     home = Path(directory)
     record = read_record(home)
     if finished and not record.finished:
         raise UserError(f"{home} is not finished: continue it with --resume")
-    plain, packed = home / "verdicts.csv", home / "verdicts.csv.gz"
-    path = plain if plain.exists() or not packed.exists() else packed
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path == packed else content
-        text = whole_lines(content).decode()
-    except FileNotFoundError:
-        raise UserError(f"{home} holds no verdicts: there is no verdicts.csv in it") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({str(error) or 'it ends early'}): run it again") from None
-    run = Run(parse(text, str(path)), record, home)
+    path, content = verdicts_path(home), whole_lines(read_rows(home, record))
+    run = Run(table_of(content, path), record, home)
+    for fault in row_faults(run.verdicts, record):
+        raise UserError(f"{path} was edited or damaged: {fault}; {_AGAIN}")
     if record.finished and (lost := missing(run)):
         raise UserError(f"{path} lacks {lost} rows of a finished run: make them again with --resume")
+    for fault in signature.faults(home, record, content):
+        raise UserError(f"{fault}; give back the file as it was, or make the run again")
     return run

@@ -15,47 +15,34 @@ from typing import Self
 from bench.core import files
 from bench.core.types import UserError, Verdict
 from bench.store import images as adversarial
-from bench.store import row_file, runs
+from bench.store import row_file, runs, signature
+from bench.store.continuation import Clean, clean_of, continued, refuse_other_clean, unproven
 from bench.store.lock import FolderLock
-from bench.store.record import Record, Session
-
-MUST_MATCH = (
-    "model",
-    "weights_sha256",
-    "data",
-    "split",
-    "data_sha256",
-    "indices",
-    "attacks",
-    "norm",
-    "eps",
-    "eps_written",
-    "eps_grid",
-    "eps_order",
-    "seed",
-    "device",
-    "dtype",
-    "search_dtype",
-    "batch_size",
-    "save_adversarial",
-)
-"""The keys of a record that decide its rows: a run is only resumed with the same values."""
+from bench.store.record import Record
 
 _SAVE_EVERY = 10.0
+
+_DELETED = "{} was deleted or replaced while the run wrote to it: what was there is lost; run it again"
 
 
 class Writer:
     """Appends verdicts to a run's directory, which no other process may write meanwhile.
 
-    `create` or `resume` makes one.
+    `create` or `resume` makes one. `notes` are lines that a user should read before it goes on; `clean` is what the
+    rows that are there say of images.
     """
 
-    def __init__(self, directory: Path, record: Record, rows: list[list[str]], lock: FolderLock) -> None:
+    def __init__(
+        self, directory: Path, record: Record, rows: list[list[str]], lock: FolderLock, notes: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
+        self.notes = tuple(notes)
+        self.clean = clean_of(rows)
         self._lock = lock
         self.record = record
         self._path = directory / "verdicts.csv"
         self._done = {row_file.trial_of(row) for row in rows}
+        self._was_signed = record.verdicts_sha256, record.adversarial_sha256
         self._opened = self._saved = time.monotonic()
         self._spent = record.seconds
         with files.explained(self._path):
@@ -83,23 +70,31 @@ class Writer:
         return cls(home, fresh, [], lock)
 
     @classmethod
-    def resume(cls, directory: Path | str, record: Record) -> Self:
+    def resume(cls, directory: Path | str, record: Record, clean: Clean | None = None) -> Self:
         """Go on with the run in a folder, or start it there if there is none yet.
 
-        A torn last line is dropped. The recorded recipe stays; this session is added to its `resumed` list.
+        What is damaged in its rows is dropped, to be made again. The recorded recipe stays; this session is added to
+        its `resumed` list. `clean` is what the model of this session makes of the clean images.
 
         Raises:
-            UserError: the recipes differ (the text names the first key that does), a file is damaged, or another
-                process writes to the folder.
+            UserError: the recipes, the models or their clean predictions differ (the text says in what), rows were
+                edited, a file is damaged, or another process writes to the folder.
         """
         home = Path(directory)
         with _locked(home) as lock:
             if not _occupied(home):
-                return cls._started(home, record, lock)
+                writer = cls._started(home, record, lock)
+                writer.notes = (f"{home} holds no run yet: it starts there",)
+                return writer
             if (home / "verdicts.csv.gz").exists():
                 raise UserError(f"{home} is an archived run: gunzip its verdicts.csv.gz before --resume")
-            old = _continued(home, runs.read_record(home), _as_read(record))
-            return cls(home, old, row_file.whole_rows(home / "verdicts.csv"), lock)
+            old = runs.read_record(home)
+            going_on = continued(home, old, _as_read(record))
+            signature.refuse_other_images(home, old)
+            kept = row_file.kept_rows(home / "verdicts.csv", old)
+            if clean is not None and not (old.behaviour and old.behaviour.random):
+                refuse_other_clean(home, clean_of(kept.rows), clean)
+            return cls(home, going_on, kept.rows, lock, [*unproven(home, old), *kept.notes])
 
     def append(
         self,
@@ -110,8 +105,10 @@ class Writer:
         """Add rows, the seconds that each attack took for them, and if wanted their images.
 
         Raises:
-            UserError: the disk is full or the place cannot be written; what was there before stays whole.
+            UserError: the disk is full or the place cannot be written, and what was there before stays whole; or
+                somebody has deleted the folder.
         """
+        self._refuse_deleted()
         if images is not None:
             adversarial.add(self.directory, rows, images)
         data = runs.lines(rows).encode()
@@ -137,16 +134,34 @@ class Writer:
         return self._done
 
     def finish(self) -> runs.Run:
-        """Close the run: rows in the order of the recipe, whoever made them when; costs summed. Return it as stored."""
+        """Close the run: rows in the order of the recipe, whoever made them when; costs summed; signed.
+
+        Return it as stored.
+
+        Raises:
+            UserError: it was finished before, and the rows that were kept with those made again are not the same.
+        """
         self._stop()
-        row_file.sort(self._path, self.record)
+        content = row_file.sort(self._path, self.record)
         adversarial.merge(self.directory)
         made = runs.Run(runs.load(self.directory).verdicts, self.record, self.directory)
         forwards, backwards = runs.costs(made.verdicts, self.record)
-        self.record = replace(self.record, forwards=forwards, backwards=backwards, finished=not runs.missing(made))
+        record = replace(self.record, forwards=forwards, backwards=backwards, finished=not runs.missing(made))
+        self.record = self._signed(record, content) if record.finished else record
         self._save()
         self._lock.release()
         return replace(made, record=self.record)
+
+    def _signed(self, record: Record, content: bytes) -> Record:
+        """The record with the signature of what was made, which must be the one it had when it was finished before."""
+        now = signature.signed(record, self.directory, content)
+        rows, images = self._was_signed
+        if rows and (rows != now.verdicts_sha256 or now.adversarial_sha256 not in ("", images)):
+            raise UserError(
+                f"{self.directory} is not the run that was finished: rows that were kept were edited, or this machine "
+                "rounds otherwise; make it again in another --out"
+            )
+        return replace(now, adversarial_sha256=images) if rows else now
 
     def close(self) -> None:
         """Let go of the folder, keeping what the run cost so far."""
@@ -161,7 +176,17 @@ class Writer:
             self._file = -1
             self._save()
 
+    def _refuse_deleted(self) -> None:
+        """Stop where the folder was deleted or replaced: an open file takes rows that nobody will ever find."""
+        mine = os.fstat(self._file)
+        with suppress(OSError):
+            if os.path.samestat(mine, self._path.stat()):
+                return
+        raise UserError(_DELETED.format(self.directory))
+
     def _save(self) -> None:
+        if not (self.directory / "run.json").exists():
+            raise UserError(_DELETED.format(self.directory))
         self._saved = time.monotonic()
         self.record = replace(self.record, seconds=self._spent + self._saved - self._opened)
         files.write_atomically(self.directory / "run.json", runs.dump(self.record.to_dict()))
@@ -198,19 +223,3 @@ def _occupied(home: Path) -> bool:
 def _as_read(record: Record) -> Record:
     """A new record as it would be read back: tuples in an attack's fields are lists in a file."""
     return Record.from_dict(json.loads(json.dumps(record.to_dict())))
-
-
-def _continued(home: Path, old: Record, new: Record) -> Record:
-    """The record of a run that a new session goes on with."""
-    for key in MUST_MATCH:
-        if getattr(old, key) != getattr(new, key):
-            raise UserError(f"{home} was made with {_difference(key, old, new)}: choose another --out")
-    session = Session(command=new.command, start=new.start, versions=new.versions, commit=new.commit, dirty=new.dirty)
-    return replace(old, resumed=(*old.resumed, session), finished=False)
-
-
-def _difference(key: str, old: Record, new: Record) -> str:
-    shown = [json.dumps(side.to_dict().get(key, getattr(side, key))) for side in (old, new)]
-    if max(map(len, shown)) > 80:
-        return f"other {key}" if key.endswith("s") else f"another {key}"
-    return f"{key} {shown[0]}, not {shown[1]}"

@@ -45,10 +45,8 @@ RECORD = Record(
 
 def rows(attack: str, indices: list[int]) -> list[Verdict]:
     eps = None if attack == "ddn" else 8 / 255
-    return [
-        Verdict(index, 3, 3, attack, "linf", eps, 5, float(np.float32(index) / 7), True, True, 10, 5)
-        for index in indices
-    ]
+    sizes = {index: float(np.float32(index + 1) / 7) if eps is None else eps / (index + 1) for index in indices}
+    return [Verdict(index, 3, 3, attack, "linf", eps, 5, sizes[index], True, True, 10, 5) for index in indices]
 
 
 def fill(writer: Writer, chunk: int = 4) -> runs.Run:
@@ -69,7 +67,8 @@ def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(loaded.verdicts, run.verdicts, check_exact=True)
     assert loaded.record == run.record
     costs = {"seconds": 0.0, "attack_seconds": {}, "forwards": 0, "backwards": 0, "finished": False}
-    assert replace(loaded.record, **costs) == RECORD
+    assert loaded.record.verdicts_sha256 == files.sha256_of(tmp_path / "run" / "verdicts.csv")
+    assert replace(loaded.record, **costs, verdicts_sha256="") == RECORD
     assert (loaded.record.forwards, loaded.record.backwards) == (240, 120)
     assert loaded.record.attack_seconds == {ATTACKS[0]: 1.5, ATTACKS[1]: 1.5}
     assert loaded.record.finished and loaded.record.seconds > 0
@@ -79,8 +78,8 @@ def test_the_file_has_the_contract_s_form(tmp_path: Path) -> None:
     fill(Writer.create(tmp_path, RECORD))
     head, first, *_, last = (tmp_path / "verdicts.csv").read_text().splitlines()
     assert head == "index,label,clean_pred,attack,norm,eps,adv_pred,size,lawful,broken,forwards,backwards"
-    assert first == "0,3,3,\"pgd(steps=3,loss='ce')\",linf,0.03137254901960784,5,0.0,True,True,10,5"
-    assert last == "11,3,3,ddn,linf,,5,1.5714285373687744,True,True,10,5"
+    assert first == "0,3,3,\"pgd(steps=3,loss='ce')\",linf,0.03137254901960784,5,0.03137254901960784,True,True,10,5"
+    assert last == "11,3,3,ddn,linf,,5,1.7142857313156128,True,True,10,5"
     assert json.loads((tmp_path / "run.json").read_text())["schema_version"] == 1
 
 
@@ -130,7 +129,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     good = path.read_text()
     for bad, fault in (
         (good.replace("True", "maybe"), "damaged"),
-        (good + good.splitlines()[1] + "\n", "twice"),
+        (good + good.splitlines()[1].replace(",10,5", ",11,5") + "\n", "twice"),
         (good.replace("adv_pred", "prediction", 1), "other columns"),
         (good + "1,2\n", "damaged"),
     ):

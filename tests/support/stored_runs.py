@@ -28,9 +28,22 @@ MAT = {"alpha": 1.0, "beta": 1.0}
 
 
 def rows(attack: str, broken: int, eps: float | None = EPS, norm: Norm = "linf", n: int = N) -> list[Verdict]:
-    """The first image is wrong when clean, the next `broken` are broken, at sizes that rise by 0.01."""
+    """The first image is wrong when clean, the next `broken` are broken, at sizes that rise by 0.01 up to eps."""
     return [
-        Verdict(i, i % 10, (i + (i == 0)) % 10, attack, norm, eps, adv_pred, 0.01 * i * hit, True, hit, 40, 40)
+        Verdict(
+            i,
+            i % 10,
+            (i + (i == 0)) % 10,
+            attack,
+            norm,
+            eps,
+            adv_pred,
+            min(0.01 * i, 1.0 if eps is None else eps) * hit,
+            True,
+            hit,
+            40,
+            40,
+        )
         for i in range(n)
         for hit in [0 < i <= broken]
         for adv_pred in [(i + (hit or i == 0)) % 10]

@@ -1,0 +1,59 @@
+"""The clean images and labels of a stored run against the data set that its record names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.core.types import ImageSet, UserError
+from bench.data import loading
+from bench.store import runs
+from bench.store.images import Stored
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What became of the comparison, as texts."""
+
+    faults: tuple[str, ...] = ()
+    proven: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+
+
+def against_data(made: runs.Run, kept: Stored, data_dir: str | None) -> Compared:
+    """Hold clean images and labels to the data set, image by image, where it is at hand."""
+    record = made.record
+    name = f"{record.data} {record.split}".strip()
+    try:
+        data = loading.load(record.data, record.split or "test", data_dir)
+    except UserError as fault:
+        return Compared(unproven=(f"that clean images and labels are those of {name}, which is not at hand ({fault})",))
+    wrong = tuple(_faults(made, kept, data, name))
+    if wrong:
+        return Compared(faults=wrong)
+    return Compared(proven=(f"clean images and labels are those of {name}, index by index",))
+
+
+def _faults(made: runs.Run, kept: Stored, data: ImageSet, name: str) -> Iterator[str]:
+    record = made.record
+    if record.data_sha256 and data.sha256 != record.data_sha256:
+        yield f"{name} at hand has the sha256 {data.sha256[:12]}, in run.json it has {record.data_sha256[:12]}"
+    order = {index: place for place, index in enumerate(data.indices.tolist())}
+    unknown = [index for index in record.indices if index not in order]
+    if unknown:
+        yield f"{name} has no image {unknown[0]}, which run.json names"
+    images = data.images.numpy()
+    if kept.clean.shape[1:] != images.shape[1:]:
+        yield f"clean images are {kept.clean.shape[1:]}, those of {name} {images.shape[1:]}"
+        return
+    stored = [(int(index), place) for place, index in enumerate(kept.clean_indices) if int(index) in order]
+    other = [index for index, place in stored if not np.array_equal(kept.clean[place], images[order[index]])]
+    if other:
+        yield f"{len(other)} of {len(stored)} clean images are not those of {name}, as image {other[0]}"
+    labels = made.verdicts.drop_duplicates(["index", "label"])[["index", "label"]].itertuples(index=False, name=None)
+    known = data.labels.tolist()
+    wrong = [index for index, label in labels if index in order and known[order[index]] != label]
+    if wrong:
+        yield f"{len(wrong)} images have other labels than in {name}, as image {wrong[0]}"
