@@ -21,6 +21,13 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def scale_of(rows: Tensor) -> Tensor:
+    """What (N, 1) to divide rows (N, D) by so that squares of theirs neither vanish nor overflow: 1 if they do not."""
+    largest = rows.detach().abs().amax(1, keepdim=True)
+    ordinary = (largest >= TINY) & (largest <= 1 / TINY)
+    return largest.where(~ordinary & (largest > 0), 1)
+
+
 def best_other(logits: Tensor, y: Tensor) -> Tensor:
     """The largest score (N,) among the classes other than y."""
     return logits.scatter(1, y[:, None], -torch.inf).amax(1)
@@ -50,6 +57,11 @@ def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
     return logits.topk(count, dim=1).values.unbind(1)
 
 
+def _positive(gap: Tensor) -> Tensor:
+    """Gaps (N,) to divide by; 1 where there is none. No constant is added, for it would outweigh small logits."""
+    return gap.where(gap > 0, 1)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio (N,), larger is worse for the model (Croce and Hein 2020, "An alternative loss").
 
@@ -59,7 +71,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         UserError: there are fewer than 3 classes.
     """
     first, _, third = _highest(logits, 3, "the DLR loss")
-    return margin(logits, y) / (first - third + TINY)
+    return margin(logits, y) / _positive(first - third)
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -69,7 +81,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         UserError: there are fewer than 4 classes.
     """
     first, _, third, fourth = _highest(logits, 4, "the targeted DLR loss")
-    return rises(logits, y, target[:, None]).squeeze(1) / (first - (third + fourth) / 2 + TINY)
+    return rises(logits, y, target[:, None]).squeeze(1) / _positive(first - (third + fourth) / 2)
 
 
 def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
@@ -110,6 +122,16 @@ def rival_margins(model: Classifier, x: Tensor, y: Tensor, rivals: Tensor) -> tu
     return rises(logits, y, rivals), logits
 
 
+def _spread(logits: Tensor) -> Tensor:
+    """Standard deviation (N, 1) of rows (N, K) of any scale; 1 where all logits are equal."""
+    plain = logits.std(1, correction=0, keepdim=True)
+    largest = logits.abs().amax(1, keepdim=True)
+    largest = largest.where(largest > 0, 1)
+    exact = (logits / largest).std(1, correction=0, keepdim=True) * largest
+    plain = torch.where((plain >= TINY) & (plain <= 1 / TINY), plain, exact)
+    return plain.where(plain > 0, 1)
+
+
 @dataclass(frozen=True)
 class NormalisedCE:
     """Cross-entropy after every row of logits is brought to mean 0 and standard deviation `scale`.
@@ -123,8 +145,7 @@ class NormalisedCE:
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and the model's own logits (N, K)."""
         logits = model(x)
-        spread = logits.detach().std(1, correction=0, keepdim=True).clamp_min(TINY)
-        return cross_entropy(logits * (self.scale / spread), y), logits
+        return cross_entropy(logits * (self.scale / _spread(logits.detach())), y), logits
 
 
 @dataclass(frozen=True)
@@ -142,4 +163,4 @@ class TradesObjective:
 def latent_target(model: HasFeatures, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the distance of the features to target features (N, D)."""
     z = model.features(x)
-    return -torch.linalg.vector_norm(z - z_target, dim=1), model.classify(z)
+    return -torch.linalg.vector_norm((z - z_target) / scale_of(z_target), dim=1), model.classify(z)
