@@ -20,6 +20,9 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy (N,) of logits (N, K) and labels (N,)."""
     return F.cross_entropy(logits, y, reduction="none")
 
+_SURE = 2.0**-20
+"""Cross-entropy below which the true logit's slope, p_y - 1, is rounded by more than a twentieth of itself."""
+
 
 def scale_of(rows: Tensor) -> Tensor:
     """What (N, 1) to divide rows (N, D) by so that squares of theirs neither vanish nor overflow: 1 if they do not."""
@@ -89,13 +92,35 @@ def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
     return F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
 
 
+def log_odds(logits: Tensor, y: Tensor) -> Tensor:
+    """Log-odds against the true class (N,): logsumexp of the other logits minus the true one."""
+    true = y[:, None]
+    return logits.scatter(1, true, -torch.inf).logsumexp(1) - logits.gather(1, true).squeeze(1)
+
+
+def steep_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy (N,) for an attacker to climb: its gradient keeps its direction as long as float32 holds it.
+
+    Where 1 - p_y nears the rounding of 1, the usual form loses the slope of the true logit, then all of the value,
+    while that of the others goes on; as softplus of the log-odds both fall together, to 1e-45. Other rows are the usual
+    form's to the bit.
+    """
+    usual = cross_entropy(logits, y)
+    sure = usual.detach() < _SURE
+    if usual.device.type == "cpu" and not bool(sure.any()):
+        return usual
+    # Rows that are not sure pass through as constants: what is no number there must not reach their gradient.
+    held = torch.where(sure[:, None], logits, logits.detach().nan_to_num())
+    return torch.where(sure, F.softplus(log_odds(held, y)), usual)
+
+
 # Objectives over a whole model.
 
 
 def ce(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the true label."""
     logits = model(x)
-    return cross_entropy(logits, y), logits
+    return steep_cross_entropy(logits, y), logits
 
 
 def targeted_ce(model: Classifier, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,7 +182,7 @@ class TradesObjective:
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         logits = model(x)
-        return cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
+        return steep_cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
 
 
 def latent_target(model: HasFeatures, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
