@@ -43,6 +43,7 @@ class SPSA:
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
+    gradient_free: ClassVar[bool] = True
 
     def slope(self, model: Classifier, z: Tensor, y: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
         """The estimated gradient (n, C, H, W) of the margin at z."""

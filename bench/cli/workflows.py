@@ -29,7 +29,11 @@ def _folder(out: Path | None, resume: bool, model: str, kind: str) -> Path:
 def _made(request: Request, directory: Path, resume: bool) -> runs.Run:
     with prepare(request, subject(request)) as prepared:
         for name in prepared.record.forced:
-            print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
+            print(f"bench: the model fails the check {name!r}; going on all the same", file=sys.stderr)
+        for note in prepared.notes:
+            print(f"bench: {note.text}", file=sys.stderr)
+        for remark in prepared.record.remarks:
+            print(f"bench: {remark}", file=sys.stderr)
         if directory.parent == Path("runs"):
             print(f"bench: writing to {directory}", file=sys.stderr)
         progress = Progress(prepared, sys.stderr)

@@ -17,6 +17,7 @@ from bench.evaluation.plan import missing_needs
 from bench.evaluation.probes.probe import Images, Probe, ProbedRun
 from bench.evaluation.resolve import device_named
 from bench.models import checkpoints, memory_format, precision
+from bench.models.adapted import adapted
 from bench.ops.frozen import frozen
 from bench.store import images as adversarial
 from bench.store import probes, runs
@@ -36,14 +37,14 @@ def probe(directory: Path, written: str, out: Path | None = None, device: str = 
     loaded = checkpoints.load(made.record.model)
     if loaded.sha256 != made.record.weights_sha256:
         raise UserError(f"{made.record.model} has other weights than this run's: run it again, then probe")
-    for name, look in looks.items():
-        if lacking := missing_needs(look, loaded.model):
-            needs = ", ".join(lacking)
-            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record.model} has not")
     run = probed(made, kept, device_named(device))
     about = {"model": made.record.model, "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
-    model = loaded.model.to(run.device)
     few = run.clean.x[:16].to(run.device)
+    model = adapted(loaded.model.to(run.device), few)
+    for name, look in looks.items():
+        if lacking := missing_needs(look, model):
+            needs = ", ".join(lacking)
+            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record.model} has not")
     lines = []
     with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
         for name, look in looks.items():

@@ -13,6 +13,7 @@ from bench.core import verdicts
 from bench.core.types import NOT_FINITE, Classifier, UserError
 from bench.evaluation.judge import judge, predictions
 from bench.models import checkpoints, memory_format
+from bench.models.adapted import adapted
 from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import images as adversarial
@@ -56,13 +57,15 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     if not model and loaded.sha256 != made.record.weights_sha256:
         raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
     batch = made.record.batch_size
-    with frozen(loaded.model), memory_format.suited(loaded.model, torch.tensor(kept.clean[:16])):
+    few = torch.tensor(kept.clean[:16])
+    judged_by = adapted(loaded.model, few)
+    with frozen(judged_by), memory_format.suited(judged_by, few):
         differ = [
             f"image {row['index']} under {row['attack']}"
             for rows, (images, clean) in adversarial.by_trial(kept, made.verdicts)
             for at in range(0, len(rows), batch)
             for row in disagreements(
-                loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]
+                judged_by, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]
             ).to_dict("records")
         ]
     total = len(made.verdicts)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.core.types import Budget, Norm
 from bench.ops import rng, tiling
+from bench.ops.synchronisation import asks
 
 _ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
@@ -51,8 +52,8 @@ def _divide(delta: Tensor, by: Tensor) -> Tensor:
 def _extreme(length: Tensor) -> tuple[Tensor, Tensor | slice | None]:
     """Where (N,) a length is outside the range that float32 measures well, and an index of rows that holds those."""
     extreme = ~((length >= _SMALL) & (length <= _LARGE))
-    if length.device.type != "cpu":
-        return extreme, slice(None)  # asking whether there are any would wait for the device
+    if not asks(length.device):
+        return extreme, slice(None)
     rows = extreme.nonzero().squeeze(1)
     return extreme, rows if len(rows) else None
 

@@ -93,6 +93,9 @@ class Record(ModelRecord, Versioned):
 
     `eps` and `eps_written` are None in a run of minimal attacks and in a sweep, whose `eps_grid` holds each eps as a
     number and as it was typed. Defaults for older runs: searched in float32, each eps by itself.
+
+    `notes` are names of what is worth knowing of the model (see `bench.evaluation.notes`), `adaptive_missing` says why
+    attacks are not among `adaptive`, `failed` why all or some rows of an attack are flagged.
     """
 
     data: str
@@ -122,12 +125,23 @@ class Record(ModelRecord, Versioned):
     start: str = ""
     forced: tuple[str, ...] = ()
     zero_gradients: float | None = None
+    notes: tuple[str, ...] = optional(())
+    adaptive_missing: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
+    failed: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
     seconds: float = 0.0
     attack_seconds: Mapping[str, float] = field(default_factory=dict)
     forwards: int = 0
     backwards: int = 0
     finished: bool = False
     resumed: tuple[Session, ...] = optional(())
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the run must know, a line each: attacks that were not made, and why."""
+        reasons = dict.fromkeys(self.adaptive_missing.values())
+        groups = {reason: [name for name, why in self.adaptive_missing.items() if why == reason] for reason in reasons}
+        left_out = [f"adaptive leaves out {', '.join(names)}: {reason}" for reason, names in groups.items()]
+        return *left_out, *(f"{attack} could not be made: {reason}" for attack, reason in self.failed.items())
 
     @property
     def labels(self) -> tuple[str, ...]:
