@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.files import one_line
 from bench.core.types import Classifier, UserError
-from bench.ops import losses, passes
+from bench.ops import losses, no_gradient, passes
 
 _SAMPLE, _ALONE = 32, 3
 _AGREES, _ROUNDING = 1e-4, 1e-6
@@ -118,18 +118,48 @@ def _unsteady(model: Classifier, x: Tensor, logits: Tensor) -> list[Failure]:
     if differs(logits, passes.reference_outputs(model, x)):
         text = "two passes over the same images give different logits: switch the randomness off, or average over it"
         return [Failure("deterministic", text)]
-    alone = torch.cat([passes.reference_outputs(model, x[i : i + 1]) for i in range(min(_ALONE, len(x)))])
-    if differs(logits[: len(alone)], alone):
+    if not quantised(model) and depends_on_batch(model, x, logits):
         text = "an image's logits depend on the batch it is in: a layer uses batch statistics in eval mode"
         return [Failure("batch", text)]
     return []
+
+
+def depends_on_batch(model: Classifier, x: Tensor, logits: Tensor) -> bool:
+    """Whether images x (N, C, H, W) by themselves, a few of them, get other logits than in their batch (N, K)."""
+    alone = torch.cat([passes.reference_outputs(model, x[i : i + 1]) for i in range(min(_ALONE, len(x)))])
+    return differs(logits[: len(alone)], alone)
+
+
+def quantised(model: object) -> bool:
+    """Whether a model computes with integers, whose scale may be that of a whole batch."""
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    return any(".quantized" in type(part).__module__ for part in parts)
+
+
+def _infers(model: object, x: Tensor) -> bool:
+    """Whether a module of the model, or the model itself, makes what it hands on in inference mode."""
+    seen = list[bool]()
+
+    def look(_module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
+        seen.extend(part.is_inference() for part in (*inputs, output) if isinstance(part, Tensor))
+
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    hooks = [part.register_forward_hook(look) for part in parts if not isinstance(part, torch.jit.ScriptModule)]
+    try:
+        passes.reference_outputs(cast(Classifier, model), x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(seen)
 
 
 def _steep(model: Classifier, x: Tensor, logits: Tensor) -> list[Failure]:
     """Whether cross-entropy has no gradient at the images, or one that is not finite at any."""
     try:
         _, _, gradient = passes.input_gradient(losses.ce, model, x[:4], logits[:4].argmax(1))
-    except passes.NoGradientError as fault:
+    except passes.NoGradientError:
+        if _infers(model, x[:4]):
+            fault = no_gradient.refusal(no_gradient.INFERENCE)
         return [Failure("gradient", str(fault))]
     except RuntimeError as fault:
         if passes.out_of_memory(fault):

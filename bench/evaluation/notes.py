@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core.types import Classifier, ImageSet, Note
-from bench.evaluation.checks import differs
+from bench.evaluation.checks import depends_on_batch, differs, quantised
 from bench.models.adapted import notes_of
 from bench.ops import passes
 
@@ -31,6 +31,9 @@ def model_notes(model: Classifier, data: ImageSet, device: str) -> list[Note]:
     if extra := _extra_classes(logits.shape[1], data):
         text = f"the model has {extra} class{'es' if extra > 1 else ''} more than the data"
         notes.append(Note("extra class", f"{text}: a detector's or background class counts as an error like any other"))
+    if quantised(model) and depends_on_batch(model, x, logits):
+        text = "an image's logits depend on its batch: integers are scaled to the batch, and verdicts to a few percent"
+        notes.append(Note("batch", text))
     if _keeps_state(model, x):
         text = "an image's logits depend on what the model was given before: it keeps state between calls"
         notes.append(Note("state", text))

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bench.core.types import Classifier, Note
@@ -76,7 +77,8 @@ def adapted(model: Classifier, images: Tensor) -> Classifier:
     """A model as attacks want it: itself where it is that, else within an `Adapted`.
 
     Adapted is a model that returns more than logits or other than float32, that wants another precision, writes into
-    its input, rules classes out by -infinity, or has its features inside a wrapper. Weights made in inference mode are
+    its input, rules classes out by -infinity, has its features inside a wrapper, or is TorchScript, which takes no
+    hooks. Weights made in inference mode are
     copied, as no gradient passes through them. A model that does not run on the images is left as it is, for
     `bench.evaluation.checks` to name.
 
@@ -92,7 +94,8 @@ def adapted(model: Classifier, images: Tensor) -> Classifier:
         if reading is None:
             return plain
         kind, inner = _features(plain, reading, images[:16])
-    return plain if reading == Reading() and inner is plain else kind(plain, reading, inner)
+    usual = reading == Reading() and inner is plain and not isinstance(plain, torch.jit.ScriptModule)
+    return plain if usual else kind(plain, reading, inner)
 
 
 def notes_of(model: object) -> list[Note]:

@@ -17,8 +17,9 @@ class NoGradientError(UserError, RuntimeError):
     """The model's outputs cannot be differentiated with respect to its input."""
 
 
+INFERENCE = "it runs in inference mode: compute outside torch.inference_mode()"
 _REASONS = {
-    "inference tensor": "it runs in inference mode: compute outside torch.inference_mode()",
+    "inference tensor": INFERENCE,
     "checkpoint": "it uses reentrant checkpointing, which passes no gradient to inputs: set use_reentrant=False",
     "modified by an inplace": "it writes over values that its gradient needs: use operations that are not in place",
     "second time": "it keeps a graph between calls: compute afresh at each call",
@@ -39,8 +40,12 @@ def explained(cut_off: bool) -> Iterator[None]:
         known = next((reason for sign, reason in _REASONS.items() if sign in text), None)
         if known is None and (not cut_off or out_of_memory(fault)):
             raise
-        why = known or "its output is cut off from it: use gradient-free attacks"
-        raise NoGradientError(f"no gradient reaches the model's input: {why}") from fault
+        raise refusal(known or "its output is cut off from it: use gradient-free attacks") from fault
+
+
+def refusal(why: str) -> NoGradientError:
+    """The error that says why there is no gradient."""
+    return NoGradientError(f"no gradient reaches the model's input: {why}")
 
 
 def out_of_memory(fault: BaseException) -> bool:
