@@ -123,6 +123,7 @@ def _image_set(images: Tensor, labels: Tensor) -> ImageSet:
         raise UserError(f"{shapes} do not fit: give images (N, C, H, W) and one whole-number label for each")
     if images.is_floating_point():
         images = images.float()
-    images, labels = images.detach().cpu().contiguous(), labels.detach().cpu().long()
+    # Copies: the caller's tensors are his own, whatever a model or an attack does with what it is given.
+    images, labels = images.detach().cpu().contiguous().clone(), labels.detach().cpu().long().clone()
     digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
     return ImageSet("tensors", "", images, labels, torch.arange(len(labels)), digest, ())

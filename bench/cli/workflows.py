@@ -24,8 +24,9 @@ def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.R
         directory = out or new_folder(Path("runs"), f"{request.model}-{kind}")
         with opened(prepared, directory, resume) as writer:
             for name in prepared.record.forced:
-                print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
-            for note in (*writer.notes, *([] if out else [f"writing to {directory}"])):
+                print(f"bench: the model fails the check {name!r}; going on all the same", file=sys.stderr)
+            seen = [*(note.text for note in prepared.notes), *prepared.record.remarks, *writer.notes]
+            for note in (*seen, *([] if out else [f"writing to {directory}"])):
                 print(f"bench: {note}", file=sys.stderr)
             progress = Progress(prepared, sys.stderr)
             try:

@@ -24,8 +24,8 @@ class Judgement:
 
 
 def predictions(logits: Tensor) -> Tensor:
-    """Predicted classes (N,); NOT_FINITE where a row of logits holds NaN or infinity."""
-    return torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE)
+    """Predicted classes (N,); NOT_FINITE where a row of logits tells none (see `passes.tells`)."""
+    return torch.where(passes.tells(logits), logits.argmax(1), NOT_FINITE)
 
 
 def judge(

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.core.types import Checkpoint, ImageSet, Norm, UserError
+from bench.core.types import Checkpoint, ImageSet, Norm, Note, UserError
 from bench.data import loading, sampling
 from bench.evaluation.eps_order import Order
+from bench.evaluation.notes import met_in_part
 from bench.models import checkpoints
 from bench.models.search_copy import Dtype
 
@@ -50,6 +51,7 @@ class Subject:
     sha256: str
     data: ImageSet
     exemplars: Callable[[int], tuple[Tensor, Tensor]]
+    notes: tuple[Note, ...] = ()
 
 
 def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
@@ -81,4 +83,5 @@ def subject(request: Request) -> Subject:
         there = "train" in loading.find(name).splits
         return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
 
-    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars)
+    partly = met_in_part(data.labels, whole.labels)
+    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars, (partly,) if partly else ())

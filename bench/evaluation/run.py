@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 
-from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
+from bench.core.types import Classifier, ImageSet, Note, ThreatModel
 from bench.evaluation import batching, checks, identity, schedule
-from bench.evaluation.plan import Planned
+from bench.evaluation.notes import model_notes
+from bench.evaluation.plan import Planned, adaptive_missing
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
 from bench.models import memory_format, precision, search_copy
+from bench.models.adapted import adapted
 from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import runs
@@ -35,6 +37,7 @@ class Prepared:
     job: schedule.Job
     attacks: list[Planned]
     record: Record
+    notes: tuple[Note, ...] = ()
 
 
 @contextmanager
@@ -48,28 +51,25 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
     checks.check_images(tested.data.images, tested.data.name)
     few = tested.data.images[:16].to(device)
+    with precision.precision(tf32=False):
+        model = adapted(model, few)
     with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
-        forced = _checked(model, tested.data, device, request.force)
+        failures = checks.model_failures(model, tested.data.images[:32].to(device))
+        checks.admitted([failure for failure in failures if failure.name in checks.FATAL], (), request.force)
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
-        job = _job(request, tested.data, model, device, asked)
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
+        forced = checks.admitted(failures, [attack.attack for attack in attacks], request.force)
+        notes = (*tested.notes, *model_notes(model, tested.data, device))
+        missing = adaptive_missing(request.attacks, model, asked[0], tested.checkpoint.trained_with)
+        job = _job(request, tested.data, model, device, asked)
         with search_copy.searching(model, request.search_dtype, few) as search:
             job = replace(job, search=None if search is model else search)
             record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
-            yield Prepared(job, attacks, replace(record, forced=forced, zero_gradients=_zero_gradients(job)))
-
-
-def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> tuple[str, ...]:
-    """The names of the checks that a model fails and that force lets pass."""
-    failures = checks.model_failures(model, data.images[:32].to(device))
-    fatal = any(failure.name in checks.FATAL for failure in failures)
-    if failures and (fatal or not force):
-        seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
-        raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
-    return tuple(failure.name for failure in failures)
+            record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
+            yield Prepared(job, attacks, replace(record, zero_gradients=_zero_gradients(job)), notes)
 
 
 def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
@@ -204,6 +204,7 @@ def fill(prepared: Prepared, writer: Writer, progress: Progress | None = None) -
         ]
         kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
         images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
+        writer.fail(outcome.failed)
         writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
         if progress:
             progress(outcome)
@@ -219,10 +220,11 @@ def _as_predicted_before(job: schedule.Job, clean: Clean) -> schedule.Job:
 
 def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
     """The same verdicts without a file."""
-    job, rows, seconds = prepared.job, [], dict[str, float]()
+    job, rows, seconds, failed = prepared.job, [], dict[str, float](), dict[str, str]()
     for chunk in schedule.chunks(job, prepared.attacks):
         outcome = schedule.perform(job, chunk)
         rows += outcome.verdicts
+        failed |= outcome.failed
         for label, spent in outcome.seconds.items():
             seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
@@ -230,5 +232,5 @@ def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
     verdicts = runs.frame(rows)
     forwards, backwards = runs.costs(verdicts, prepared.record)
     spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
-    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, finished=True)
+    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, failed=failed, finished=True)
     return runs.Run(verdicts, replace(record, forwards=forwards, backwards=backwards))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -59,7 +59,8 @@ class Chunk:
 class ChunkResult:
     """Work done: verdicts by attack, then image, then eps, and the seconds that each attack or stage took.
 
-    `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them.
+    `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them. `failed`
+    says of attacks and stages that could not be made why: their rows are flagged.
     """
 
     chunk: Chunk
@@ -67,6 +68,7 @@ class ChunkResult:
     seconds: dict[str, float]
     x: Tensor | None = None
     x_adv: Tensor | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def clean_predictions(model: Classifier, data: ImageSet, batch_size: int, device: str) -> Tensor:
@@ -100,7 +102,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
     clean_pred = job.clean_pred[chunk.start : chunk.stop]
     bounds = epsilons(planned, job.threats)
     ledgers = {label: Ledger(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
-    seconds = dict.fromkeys(planned.labels, 0.0)
+    seconds, failed = dict.fromkeys(planned.labels, 0.0), dict[str, str]()
     total = ledgers[planned.label]
     unsettled = (clean_pred == part.labels).unsqueeze(1).repeat_interleave(len(bounds), 1)
     began = time.perf_counter()
@@ -110,7 +112,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
             started = time.perf_counter()
             standing = ~total.broken[image, level]
             rows, at = image[standing], level[standing]
-            trials = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()])
+            trials = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()], failed)
             total.write(rows, at, trials)
             if stage is not planned:
                 ledgers[stage.label].take(image, level, total, level)
@@ -119,7 +121,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
         unsettled[image, level] = False
         settle(job.order, unsettled, list(ledgers.values()), total, image, level)
     seconds[planned.label] = time.perf_counter() - began
-    return _result(chunk, part, bounds, ledgers, seconds)
+    return replace(_result(chunk, part, bounds, ledgers, seconds), failed=failed)
 
 
 def _result(
@@ -135,12 +137,19 @@ def _result(
 
 
 def _attacked(
-    job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, bounds: list[float | None]
+    job: Job,
+    planned: Planned,
+    part: ImageSet,
+    clean_pred: Tensor,
+    rows: Tensor,
+    bounds: list[float | None],
+    failed: dict[str, str],
 ) -> JudgedTrials:
     """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
 
     In fewer images at once where memory runs out. Where a search on another form of the model proposed what the judge
-    denies, or met NaN or infinity and broke nothing, the image is searched again on the model itself.
+    denies, or met NaN or infinity and broke nothing, the image is searched again on the model itself. Where the model
+    has no gradient for the attack, `failed` says so and the images are flagged.
     """
     eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
 
@@ -150,7 +159,11 @@ def _attacked(
         # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
         keys = rng.keys(job.seed, part.indices[some].to(job.device), planned.name)
         with passes.counted(len(some), job.device) as tally:
-            x_adv = _proposed(planned, model, x, y, Budget(planned.norm, bound), keys)
+            try:
+                x_adv = _proposed(planned, model, x.clone(), y, Budget(planned.norm, bound), keys)
+            except passes.NoGradientError as fault:
+                failed[planned.label], x_adv = str(fault), x
+                tally.not_finite[:] = True
         judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound)
         return JudgedTrials(x_adv, judged, tally)
 

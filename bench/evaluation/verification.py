@@ -19,6 +19,7 @@ from bench.evaluation import identity, trust
 from bench.evaluation.judge import judge, predictions
 from bench.evaluation.stored_data import against_data
 from bench.models import checkpoints, memory_format
+from bench.models.adapted import adapted
 from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.store import behaviour, runs, signature
@@ -99,12 +100,14 @@ def verify(
     if not record.verdicts_sha256:
         first = replace(first, unproven=(*first.unproven, "that no file was edited: the run is unsigned"))
     about = against_data(made, kept, data_dir)
-    with frozen(loaded.model), memory_format.suited(loaded.model, torch.tensor(kept.clean[:16])):
-        _refuse_misfit(loaded.model, kept, record, name)
-        unlike = _unlike(loaded.model, kept, record)
+    few = torch.tensor(kept.clean[:16])
+    judged_by = adapted(loaded.model, few)
+    with frozen(judged_by), memory_format.suited(judged_by, few):
+        _refuse_misfit(judged_by, kept, record, name)
+        unlike = _unlike(judged_by, kept, record)
         if unlike and model is None:
             raise UserError(f"{directory} was made with {unlike}: name a model with --model to judge by it anyway")
-        disagreeing = tuple(_disagreeing(loaded.model, made, kept))
+        disagreeing = tuple(_disagreeing(judged_by, made, kept))
     other = (f"{name} is not the model of this run, which was {unlike}",) if unlike else ()
     judged = f"labels, predictions, sizes and lawfulness of every row, judged anew by {name} ({loaded.sha256[:12]})"
     return replace(

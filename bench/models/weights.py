@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from bench.core.files import one_line
 from bench.core.types import UserError
@@ -117,7 +118,29 @@ def state_sha256(model: nn.Module) -> str:
     """The sha256 of a model's parameters and buffers: names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        if isinstance(value, UninitializedParameter | UninitializedBuffer):
+            raise UserError(f"the model's {name} has no shape yet: pass one batch of images through the model first")
+        for part in _pieces(name, value):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _pieces(name: str, value: Any) -> Iterator[Any]:
+    """What is hashed of an entry of a state: quantised and packed weights, and extra state, too.
+
+    Of an object that is no tensor, number or text only its type.
+    """
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        if tensor.is_quantized:
+            yield str(tensor.qscheme()).encode() + str(tensor.dequantize().double().sum().item()).encode()
+            tensor = tensor.int_repr()
+        yield tensor.reshape(-1).view(torch.uint8).numpy()
+    elif isinstance(value, Mapping | tuple | list):
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in parts:
+            yield from _pieces(f"{name}.{key}", part)
+    else:
+        plain = isinstance(value, str | int | float | bool | bytes | torch.dtype | None)
+        yield f"{name} {value!r}\n".encode() if plain else f"{name} {type(value).__name__}\n".encode()

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from bench.core.types import Classifier, Objective
+from bench.ops.no_gradient import NoGradientError, explained, out_of_memory
+from bench.ops.synchronisation import asks
+
+__all__ = ["NoGradientError", "Tally", "among", "charge", "classes", "counted", "input_gradient", "jacobian"]
+__all__ += ["out_of_memory", "outputs", "reference_outputs", "tells"]
 
 # CPU kernels take small batches, and the last rows of an odd one, through other code paths that round differently: with
 # whole quadruples from sixteen rows on, a row's logits and gradient are the same bits in any batch.
 _ROWS, _FEWEST = 4, 16
-# CUDA's allocator, its libraries, and torch's CPU allocator on Linux and on Windows.
-_FULL = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
 
 
 class Tally:
@@ -86,16 +89,41 @@ def _pad(tensor: Tensor) -> Tensor:
     return torch.cat([tensor, tensor[-1:].expand(short, *tensor.shape[1:])]) if short and len(tensor) else tensor
 
 
-def _not_finite(*tensors: Tensor) -> Tensor:
-    # The sum of a row is finite only if every entry is; one cheap pass, and no synchronisation.
-    return ~torch.stack([t.flatten(1).sum(1) for t in tensors]).isfinite().all(0)
+def _own(x: Tensor) -> Tensor:
+    """Padded images (n, C, H, W) in memory that nobody else holds: a model may write into what it is given."""
+    padded = _pad(x)
+    return padded.clone() if padded is x else padded
+
+
+def tells(logits: Tensor) -> Tensor:
+    """Whether (N,) rows of logits (N, K) tell a class: no NaN, no +infinity, and not -infinity throughout.
+
+    A class at -infinity is one that the model rules out.
+    """
+    return logits.amax(1).isfinite()
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    """Whether (N,) every entry of rows (N, ...) is finite."""
+    flat = tensor.flatten(1)
+    # A sum is finite only if every entry is, but overflows where entries are finite and large: then all are looked at.
+    good = flat.sum(1).isfinite()
+    if not asks(tensor.device) or not bool(good.all()):
+        good = good | flat.isfinite().all(1)
+    return good
+
+
+def _plain(tensor: Tensor, like: Tensor) -> Tensor:
+    """Floating-point outputs in the precision of the images: what an attack computes with them must not mix two."""
+    return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
 
 
 def reference_outputs(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`call(x)` (N, ...) without a gradient, for images other than the attacked ones: counted for none of them."""
     with torch.no_grad():
-        result = call(_pad(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
-    return result[: len(x)]
+        result = call(_own(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
+    # A model may hand out memory that it writes to at its next call.
+    return _plain(result[: len(x)], x).clone()
 
 
 def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -105,13 +133,32 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
     """
     result = reference_outputs(call, x)
     if len(x):
-        _count(rows, len(x), _not_finite(result), backwards=0)
+        _count(rows, len(x), ~(tells(result) if result.dim() == 2 else _finite(result)), backwards=0)
     return result
 
 
 def classes(model: Classifier, x: Tensor) -> int:
     """The number of classes K that the model tells apart, for images like x (N, C, H, W)."""
     return reference_outputs(model, x[:0]).shape[1]
+
+
+def _climbed(
+    objective: Objective, model: object, x: Tensor, y: Tensor, references: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """An objective's values (n,) or (n, J) at padded images, logits (n, K), and a gradient for each of 1 or J values.
+
+    Raises:
+        NoGradientError: there is none.
+    """
+    leaf = _pad(x).detach().requires_grad_(True)
+    with torch.enable_grad():
+        with explained(cut_off=False):
+            values, logits = objective(model, leaf.clone(), _pad(y), *map(_pad, references))
+        columns = [column.sum() for column in values.unbind(1)] if values.dim() == 2 else [values.sum()]
+        last = len(columns) - 1
+        with explained(cut_off=True):
+            slopes = [torch.autograd.grad(total, leaf, retain_graph=j < last)[0] for j, total in enumerate(columns)]
+    return _plain(values.detach()[: len(x)], x), _plain(logits.detach()[: len(x)], x), slopes
 
 
 def input_gradient(
@@ -124,13 +171,9 @@ def input_gradient(
     """
     if not len(x):
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
-    padded = _pad(x).detach().requires_grad_(True)
-    with torch.enable_grad():
-        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
-        (gradient,) = torch.autograd.grad(values.sum(), padded)
-    values, logits, gradient = values.detach()[: len(x)], logits.detach()[: len(x)], gradient[: len(x)]
-    gradient = gradient.contiguous()
-    _count(rows, len(x), _not_finite(logits, gradient), backwards=1)
+    values, logits, (gradient,) = _climbed(objective, model, x, y, references)
+    gradient = gradient[: len(x)].contiguous()
+    _count(rows, len(x), ~(tells(logits) & _finite(gradient)), backwards=1)
     return values, logits, gradient
 
 
@@ -141,20 +184,7 @@ def jacobian(
 
     `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
     """
-    padded = _pad(x).detach().requires_grad_(True)
-    with torch.enable_grad():
-        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
-        columns = [column.sum() for column in values.unbind(1)]
-        last = len(columns) - 1
-        slopes = [torch.autograd.grad(total, padded, retain_graph=j < last)[0] for j, total in enumerate(columns)]
+    values, logits, slopes = _climbed(objective, model, x, y, references)
     gradients = torch.stack(slopes, 1)[: len(x)]
-    values, logits = values.detach()[: len(x)], logits.detach()[: len(x)]
-    _count(rows, len(x), _not_finite(logits, gradients), backwards=len(columns))
+    _count(rows, len(x), ~(tells(logits) & _finite(gradients)), backwards=len(slopes))
     return values, logits, gradients
-
-
-def out_of_memory(fault: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or in torch's CPU allocator, not that a call is wrong."""
-    if isinstance(fault, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(fault, RuntimeError) and any(sign in str(fault).lower() for sign in _FULL)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.ops import passes
-from bench.ops.frozen import restored
+from bench.ops.frozen import restored, still
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def isolated(model: nn.Module, seed: int) -> Iterator[None]:
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        model.requires_grad_(False)
+        still(model)
         try:
             yield
         finally:
