@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PATH
+from bench.core.arguments import PATH
 
 
 @click.command()

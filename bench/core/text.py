@@ -1,10 +1,14 @@
-"""Words of users and of errors as one short line of text."""
+"""Words of users and of errors as short lines of text that a terminal can show."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _LONGEST = 100
+_LONGEST_WORD = 200
+_KEPT = "\n\t\r"
+_SPELLED = {"ε": "eps", "≤": "<=", "≥": ">=", "×": "x", "→": "->", "−": "-", "–": "-", "…": "..."}
 
 
 def shown(value: Any) -> str:
@@ -14,3 +18,24 @@ def shown(value: Any) -> str:
     except (ValueError, RecursionError):  # an int with more digits than Python writes; something nested too deep
         return f"a {type(value).__name__} too large to write"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}... ({len(text)} characters)"
+
+
+def shortened(line: str) -> str:
+    """A line whose words are cut in the middle where they are longer than any that is meant, such as endless paths."""
+    cut = _LONGEST_WORD // 2
+    return re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][:cut]}...{word[0][-cut:]}", line)
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """Text of which no letter commands a terminal: control characters are written as escapes.
+
+    Args:
+        text: lines may end and have tabs.
+        encoding: what it will be written in; letters that this lacks are spelled in ASCII.
+    """
+    safe = "".join(letter if letter.isprintable() or letter in _KEPT else ascii(letter)[1:-1] for letter in text)
+    try:
+        safe.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return "".join(letter if letter.isascii() else _SPELLED.get(letter, ascii(letter)[1:-1]) for letter in safe)
+    return safe

@@ -13,9 +13,10 @@ from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
 from bench.evaluation import batching, checks, schedule
 from bench.evaluation.plan import Planned
 from bench.evaluation.request import Request, Subject
-from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
+from bench.evaluation.resolve import Scene, attacks_of, bound, threats
 from bench.models import memory_format, precision, search_copy
 from bench.ops import passes
+from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
 from bench.store import runs
 from bench.store.provenance import provenance

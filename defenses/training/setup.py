@@ -18,23 +18,6 @@ from defenses.training.optimizers import optimizer_maker
 from defenses.training.recipe import DataPart, Recipe
 
 
-def device_of(name: str) -> torch.device:
-    """The device of this name; auto is CUDA where there is one.
-
-    Raises:
-        UserError: it is unknown or absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        text = str(error).partition("\n")[0]
-        raise UserError(f"device {name!r} cannot be used ({text}): choose cpu, cuda or auto") from None
-    return device
-
-
 def images(part: DataPart, device: torch.device, data_dir: str | None = None) -> tuple[ImageSet, ImageSet]:
     """The images to train on and the held-out ones, on the device.
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from bench.core.files import write_atomically
 from bench.core.types import Checkpoint, UserError
-from bench.models import stanzas
+from bench.models import stanza_text, stanzas
 from bench.models.weights import fit, read_tensors
 from defenses.training.recipe import Recipe
 
@@ -36,7 +36,7 @@ def write(out: Path, recipe: Recipe, model: nn.Module, command: str) -> None:
     write_atomically(out / WEIGHTS, content)
     fit(model, read_tensors(out / WEIGHTS))
     stanza = stanza_of(recipe, hashlib.sha256(content).hexdigest(), command)
-    write_atomically(out / STANZA, stanzas.text_of(stanza))
+    write_atomically(out / STANZA, stanza_text.text_of(stanza))
 
 
 def stanza_of(recipe: Recipe, sha256: str, command: str) -> Checkpoint:
@@ -82,7 +82,7 @@ def adopt(directory: Path, registry: Path, name: str | None = None) -> list[Path
     weights = registry.parent / "checkpoints" / f"{name}.safetensors"
     log = registry.parent / "results" / "training" / f"{name}.csv"
     old = registry.read_text(encoding="utf-8") if registry.exists() else ""
-    new = stanzas.with_stanza(old, replace(trained[0], name=name, weights=f"checkpoints/{weights.name}"))
+    new = stanza_text.with_stanza(old, replace(trained[0], name=name, weights=f"checkpoints/{weights.name}"))
     for source, target in ((directory / WEIGHTS, weights), (directory / LOG, log)):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
