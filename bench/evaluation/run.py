@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from bench.core.from_specs import check_trained_with
 from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
 from bench.evaluation import batching, checks, schedule
 from bench.evaluation.plan import Planned
@@ -50,6 +51,7 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         forced = _checked(model, tested.data, device, request.force)
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
+        check_trained_with(tested.checkpoint.trained_with, tested.checkpoint.defense)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
         job = _job(request, tested.data, model, device, asked)

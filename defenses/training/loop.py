@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, command: str = "", da
     data, held_out = setup.images(recipe.data, device, data_dir)
     trainee = setup.trainee_of(recipe, data)
     path, progress = out / "state.pt", Progress()
-    if path.exists():
+    if os.path.lexists(path):
         if not resume:
             raise UserError(f"{out} holds a training: continue it with --resume or choose another --out")
         progress = state.restore(path, recipe, trainee)

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bench.core.terminal import announce
 from bench.core.types import ImageSet, UserError
 from bench.data.loading import load
-from bench.models.factory import build
+from bench.models.factory import build, is_factory
 from bench.models.precision import in_bfloat16
 from bench.ops import passes, rng
 from defenses.defense import Trainee
@@ -47,9 +48,12 @@ def model_of(recipe: Recipe) -> nn.Module:
     Raises:
         UserError: the architecture refuses its arguments.
     """
+    home = Path(recipe.path).parent
+    if is_factory(recipe.model.arch):
+        announce(f"recipe {recipe.name} runs {home / recipe.model.arch.rpartition(':')[0]}, which it names")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        return build(recipe.model.arch, recipe.model.args, Path(recipe.path).parent)
+        return build(recipe.model.arch, recipe.model.args, home)
 
 
 def trainee_of(recipe: Recipe, data: ImageSet) -> Trainee:
