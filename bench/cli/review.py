@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PATH, trust_option
+from bench.cli.options import trust_option
+from bench.core.arguments import PATH
 
 
 @click.command()

@@ -16,9 +16,9 @@ from bench.core.types import CLEAN, UserError
 from bench.evaluation import identity, trust
 from bench.evaluation.plan import missing_needs
 from bench.evaluation.probes.probe import Images, Probe, ProbedRun
-from bench.evaluation.resolve import device_named
 from bench.models import checkpoints, memory_format, precision
 from bench.models.adapted import adapted
+from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
 from bench.store import images as adversarial
 from bench.store import probes, runs

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bench.core.specs import threat_model
@@ -16,20 +15,6 @@ from bench.evaluation.request import Request, Subject
 from bench.models import checkpoints
 from bench.models.adapted import adapted
 from bench.ops import passes
-
-
-def device_named(name: str) -> str:
-    """Resolve "auto" and refuse a device that is not there.
-
-    Raises:
-        UserError: torch does not know it, or it is absent.
-    """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        torch.zeros(1, device=chosen).item()  # a device like "meta" takes tensors and holds nothing
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"device {name!r} is not available here: use cpu or auto") from None
-    return chosen
 
 
 def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import torch
 
+from bench.core.from_specs import check_trained_with
 from bench.core.types import Classifier, ImageSet, Note, ThreatModel
 from bench.evaluation import batching, checks, identity, schedule
 from bench.evaluation.notes import model_notes
 from bench.evaluation.plan import Planned, adaptive_missing
 from bench.evaluation.request import Request, Subject
-from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
+from bench.evaluation.resolve import Scene, attacks_of, bound, threats
 from bench.models import memory_format, precision, search_copy
 from bench.models.adapted import adapted
 from bench.ops import passes
+from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
 from bench.store import runs
 from bench.store.continuation import Clean
@@ -58,6 +60,7 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         checks.admitted([failure for failure in failures if failure.name in checks.FATAL], (), request.force)
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
+        check_trained_with(tested.checkpoint.trained_with, tested.checkpoint.defense)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
