@@ -157,10 +157,9 @@ def _steep(model: Classifier, x: Tensor, logits: Tensor) -> list[Failure]:
     """Whether cross-entropy has no gradient at the images, or one that is not finite at any."""
     try:
         _, _, gradient = passes.input_gradient(losses.ce, model, x[:4], logits[:4].argmax(1))
-    except passes.NoGradientError:
-        if _infers(model, x[:4]):
-            fault = no_gradient.refusal(no_gradient.INFERENCE)
-        return [Failure("gradient", str(fault))]
+    except passes.NoGradientError as absent:
+        why = no_gradient.refusal(no_gradient.INFERENCE) if _infers(model, x[:4]) else absent
+        return [Failure("gradient", str(why))]
     except RuntimeError as fault:
         if passes.out_of_memory(fault):
             raise
