@@ -40,6 +40,13 @@ def subject_options(command: Any) -> Any:
             show_default=True,
             help="What budgeted attacks compute in; the judge always computes in float32.",
         ),
+        click.option(
+            "--eot", type=click.IntRange(min=1), default=1, show_default=True, help="Random models: draws averaged."
+        ),
+        click.option(
+            "--draws", type=click.IntRange(min=1), help="Random models: passes that settle a prediction; by default 10."
+        ),
+        click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),
         click.option("--out", type=PATH, help="Folder of the run; by default one under runs/."),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
@@ -63,8 +70,9 @@ def made_request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     from bench.evaluation.request import Request
 
     names = ("model", "data", "split", "n", "norm", "seed", "device", "search_dtype", "force", "data_dir")
+    searched = ("eot", "draws", "backward")
     return Request(
-        **{name: options[name] for name in names},
+        **{name: options[name] for name in (*names, *searched)},
         attacks=attacks,
         eps=eps,
         batch_size=_batch_size(options["batch_size"]),

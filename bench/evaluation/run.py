@@ -8,15 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
 from bench.evaluation import batching, checks, schedule
+from bench.evaluation.judge import DRAWS, Repeated
 from bench.evaluation.plan import Planned
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
-from bench.models import memory_format, precision, search_copy
+from bench.models import backward, memory_format, precision, search_copy
+from bench.models.search_form import SearchForm
 from bench.ops import passes
 from bench.ops.frozen import frozen
+from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.provenance import provenance
 from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
@@ -45,43 +49,79 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
     checks.check_images(tested.data.images, tested.data.name)
     few = tested.data.images[:16].to(device)
-    with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
-        forced = _checked(model, tested.data, device, request.force)
+    with (
+        seeded(model, request.seed, "run"),
+        frozen(model),
+        precision.precision(tf32=False),
+        memory_format.suited(model, few),
+    ):
+        failed = _failed(request, model, tested.data, device)
+        form = SearchForm(request.eot, _draws(request, failed) > 1, backward.named(request.backward, device))
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
-        job = _job(request, tested.data, model, device, asked)
+        job = _job(request, tested.data, model, device, asked, _draws(request, failed))
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
         with search_copy.searching(model, request.search_dtype, few) as search:
-            job = replace(job, search=None if search is model else search)
-            record = _record(request, tested, job, attacks)
+            cheaper = None if search is model else form.of(search, few)
+            job = replace(job, search=cheaper, attacked=form.of(model, few))
+            record = replace(_record(request, tested, job, attacks), **_form(form))
+            forced = tuple(name for name in failed if name not in _excused(request))
             yield Prepared(job, attacks, replace(record, forced=forced, zero_gradients=_zero_gradients(job)))
 
 
-def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> tuple[str, ...]:
-    """The names of the checks that a model fails and that force lets pass."""
+def _excused(request: Request) -> set[str]:
+    """The checks that a request answers: it averages over randomness, or brings a gradient."""
+    averaged = request.eot > 1 or request.draws is not None
+    return {*(["deterministic"] if averaged else []), *(["gradient"] if request.backward is not None else [])}
+
+
+def _failed(request: Request, model: Classifier, data: ImageSet, device: str) -> tuple[str, ...]:
+    """The names of the checks that a model fails: those that the request answers, and those that force lets pass."""
     failures = checks.model_failures(model, data.images[:32].to(device))
+    refused = [failure for failure in failures if failure.name not in _excused(request)]
     fatal = any(failure.name in checks.FATAL for failure in failures)
-    if failures and (fatal or not force):
-        seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
+    if refused and (fatal or not request.force):
+        seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in refused)
         raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
     return tuple(failure.name for failure in failures)
 
 
-def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
+def _draws(request: Request, failed: tuple[str, ...]) -> int:
+    """How many passes settle the class of an image: one, unless the model is random or the user says it is."""
+    random = "deterministic" in failed
+    draws = request.draws or (DRAWS if random or request.eot > 1 else 1)
+    if draws < 1 or (random and draws < 2):
+        raise UserError(f"{draws} draws settle no prediction of a random model: give --draws 2 or more")
+    return draws
+
+
+def _form(form: SearchForm) -> dict[str, Any]:
+    """The form in which attacks met the model, as `run.json` holds it."""
+    stand_in = form.backward
+    return {"eot": form.eot} | (
+        {} if stand_in is None else {"backward": stand_in.name, "backward_sha256": stand_in.sha256}
+    )
+
+
+def _job(
+    request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel], draws: int
+) -> schedule.Job:
     """What the chunks of a run have in common: its batch size is settled and clean images are predicted here."""
     size = request.batch_size or batching.batch_size(model, data.images[:1].to(device))
+    repeated = Repeated(draws, request.seed, data.labels, data.indices) if draws > 1 else None
     return schedule.Job(
         model,
         data,
-        schedule.clean_predictions(model, data, size, device),
+        schedule.clean_predictions(model, data, size, device, repeated),
         asked,
         request.seed,
         size,
         device,
         order=request.order,
         keep=request.save_adversarial,
+        draws=draws,
     )
 
 
@@ -89,7 +129,10 @@ def _zero_gradients(job: schedule.Job) -> float | None:
     part = job.data.select(slice(0, 256))
     try:
         return checks.zero_gradient_share(
-            job.model, part.images.to(job.device), part.labels.to(job.device), job.batch_size
+            job.model if job.attacked is None else job.attacked,
+            part.images.to(job.device),
+            part.labels.to(job.device),
+            job.batch_size,
         )
     except RuntimeError:
         return None
@@ -136,6 +179,7 @@ def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[
         batch_size=job.batch_size,
         device=job.device,
         search_dtype=request.search_dtype,
+        draws=job.draws,
         save_adversarial=request.save_adversarial,
         **provenance(),
         command=request.command,

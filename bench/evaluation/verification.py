@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from bench.core import verdicts
 from bench.core.types import NOT_FINITE, Classifier, UserError
-from bench.evaluation.judge import judge, predictions
+from bench.evaluation.judge import Repeated, judge, settled
 from bench.models import checkpoints, memory_format
-from bench.ops import passes
 from bench.ops.frozen import frozen
+from bench.ops.global_random import seeded
 from bench.store import images as adversarial
 from bench.store import runs
+from bench.store.record import Record
 
 _NAMED = 3
 """How many rows a message names."""
 
 
-def disagreements(model: Classifier, rows: pd.DataFrame, images: NDArray[Any], clean: NDArray[Any]) -> pd.DataFrame:
+def disagreements(
+    model: Classifier, rows: pd.DataFrame, images: NDArray[Any], clean: NDArray[Any], record: Record
+) -> pd.DataFrame:
     """The stored rows of one attack and eps that a new judgement does not bear out.
 
     `rows` is a table with the columns of `verdicts.csv`; `images` and `clean` are arrays (n, C, H, W).
@@ -30,8 +33,11 @@ def disagreements(model: Classifier, rows: pd.DataFrame, images: NDArray[Any], c
     x, x_adv = torch.tensor(clean), torch.tensor(images)
     label, norm, bound = torch.tensor(rows["label"].tolist()), rows["norm"].iloc[0], rows["eps"].iloc[0]
     eps = None if bound != bound else torch.full((len(rows),), float(bound), dtype=torch.float64)
-    clean_pred = predictions(passes.reference_outputs(model, x))
-    again = judge(model, x, x_adv, clean_pred, norm, eps)
+    # The draws of a random model are keyed by run and image, so that they are made again as they were.
+    indices = torch.tensor(rows["index"].tolist())
+    repeated = Repeated(record.draws, record.seed, label, indices) if record.draws > 1 else None
+    clean_pred = settled(model, x, repeated)
+    again = judge(model, x, x_adv, clean_pred, norm, eps, repeated)
     broken = verdicts.broken(label, clean_pred, again.adv_pred, again.lawful)
     # A search that met NaN and found nothing is flagged by the search itself, not by the image it left behind.
     flagged = torch.tensor((rows["adv_pred"] == NOT_FINITE).tolist()) & (again.size == 0)
@@ -52,7 +58,8 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
     """
     kept, made = adversarial.load(directory), runs.load(directory)
     name = model or made.record.model
-    loaded = checkpoints.load(name)
+    with seeded(None, made.record.seed, "model"):
+        loaded = checkpoints.load(name)
     if not model and loaded.sha256 != made.record.weights_sha256:
         raise UserError(f"{name} has other weights than this run's: name a model with --model to judge by it anyway")
     batch = made.record.batch_size
@@ -62,7 +69,7 @@ def verify(directory: Path, model: str | None) -> tuple[bool, str]:
             for rows, (images, clean) in adversarial.by_trial(kept, made.verdicts)
             for at in range(0, len(rows), batch)
             for row in disagreements(
-                loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch]
+                loaded.model, rows.iloc[at : at + batch], images[at : at + batch], clean[at : at + batch], made.record
             ).to_dict("records")
         ]
     total = len(made.verdicts)

@@ -36,6 +36,15 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
     """
     if not is_factory(arch):
         return _called(arch, architectures[arch], args)
+    return _called(arch, named(arch, home), args)
+
+
+def named(arch: str, home: Path) -> Any:
+    """What `path/to/file.py:name` or `package.module:name` names.
+
+    Raises:
+        UserError: no such file, module or name.
+    """
     place, _, name = arch.rpartition(":")
     path = (home / Path(place).expanduser()) if place.endswith(".py") else None
     with _importing_from(home if path is None else path.parent):
@@ -43,7 +52,7 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         if not hasattr(module, name):
             raise UserError(f"{place} has no factory {name!r}: {suggestion(name, known) if known else 'define one'}")
-        return _called(arch, getattr(module, name), args)
+        return getattr(module, name)
 
 
 def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.core.types import Classifier, Objective
+from bench.ops import draws
 
 # CPU kernels take small batches, and the last rows of an odd one, through other code paths that round differently: with
 # whole quadruples from sixteen rows on, a row's logits and gradient are the same bits in any batch.
@@ -23,16 +24,20 @@ _FULL = ("out of memory", "alloc_failed", "can't allocate memory", "not enough m
 
 
 class Tally:
-    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity."""
+    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity.
 
-    def __init__(self, count: int, device: torch.device | str = "cpu") -> None:
+    `labels` (N,), if they are known, are the true classes of these images.
+    """
+
+    def __init__(self, count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> None:
+        self.labels = labels
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
 
-    def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
-        """Count a forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += 1
+    def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
+        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
+        self.forwards[rows] += forwards
         self.not_finite[rows] |= bad
         self.backwards[rows] += backwards
 
@@ -47,9 +52,9 @@ _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 @contextmanager
-def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
+def counted(count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> Iterator[Tally]:
     """Count the passes made inside the block for a batch of `count` images."""
-    tally = Tally(count, device)
+    tally = Tally(count, device, labels)
     token = _tally.set(tally)
     try:
         yield tally
@@ -57,17 +62,26 @@ def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
         _tally.reset(token)
 
 
-def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
+def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> None:
     tally = _tally.get()
     if tally is not None:
-        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
+        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, forwards, backwards)
+
+
+def _labels(rows: Tensor | None, seen: int) -> Tensor | None:
+    """The labels of images at `rows` (n,), or of a whole batch of as many as were `seen`, if they are known."""
+    tally = _tally.get()
+    if tally is None or tally.labels is None:
+        return None
+    return tally.labels[:seen] if rows is None else tally.labels[rows]
 
 
 @contextmanager
 def among(rows: Tensor) -> Iterator[None]:
     """Inside, the places of images are counted as if the batch held those at `rows` (n,) alone."""
     outer = _tally.get()
-    with counted(len(rows), rows.device) as tally:
+    labels = None if outer is None or outer.labels is None else outer.labels[rows]
+    with counted(len(rows), rows.device, labels) as tally:
         yield
     if outer is not None:
         outer.add_all(rows, tally)
@@ -103,10 +117,10 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
     """
-    result = reference_outputs(call, x)
+    made = list(draws.each(call, lambda: reference_outputs(call, x)))
     if len(x):
-        _count(rows, len(x), _not_finite(result), backwards=0)
-    return result
+        _count(rows, len(x), _not_finite(*made), draws.count(call), backwards=0)
+    return draws.decided(call, made, _labels(rows, len(x)))
 
 
 def classes(model: Classifier, x: Tensor) -> int:
@@ -119,19 +133,24 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward pass: an objective's values (N,), logits (N, K) and input gradient (N, C, H, W).
 
+    Of an averaged model as many as it has draws, and the means of all three.
     `model` is whatever the objective takes. The gradient is with respect to the input alone: no weight gradient is ever
     computed.
     """
     if not len(x):
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
-    padded = _pad(x).detach().requires_grad_(True)
-    with torch.enable_grad():
-        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
-        (gradient,) = torch.autograd.grad(values.sum(), padded)
-    values, logits, gradient = values.detach()[: len(x)], logits.detach()[: len(x)], gradient[: len(x)]
-    gradient = gradient.contiguous()
-    _count(rows, len(x), _not_finite(logits, gradient), backwards=1)
-    return values, logits, gradient
+    padded, labels, others = _pad(x).detach().requires_grad_(True), _pad(y), [*map(_pad, references)]
+
+    def once() -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            values, logits = objective(model, padded, labels, *others)
+            (gradient,) = torch.autograd.grad(values.sum(), padded)
+        return values.detach()[: len(x)], logits.detach()[: len(x)], gradient[: len(x)]
+
+    values, made, slopes = zip(*draws.each(model, once), strict=True)
+    logits, gradient = draws.decided(model, made, y), draws.mean(slopes).contiguous()
+    _count(rows, len(x), _not_finite(logits, gradient), len(made), backwards=len(made))
+    return draws.mean(values), logits, gradient
 
 
 def jacobian(
@@ -141,16 +160,20 @@ def jacobian(
 
     `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
     """
-    padded = _pad(x).detach().requires_grad_(True)
-    with torch.enable_grad():
-        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
-        columns = [column.sum() for column in values.unbind(1)]
-        last = len(columns) - 1
-        slopes = [torch.autograd.grad(total, padded, retain_graph=j < last)[0] for j, total in enumerate(columns)]
-    gradients = torch.stack(slopes, 1)[: len(x)]
-    values, logits = values.detach()[: len(x)], logits.detach()[: len(x)]
-    _count(rows, len(x), _not_finite(logits, gradients), backwards=len(columns))
-    return values, logits, gradients
+    padded, labels, others = _pad(x).detach().requires_grad_(True), _pad(y), [*map(_pad, references)]
+
+    def once() -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            values, logits = objective(model, padded, labels, *others)
+            columns = [column.sum() for column in values.unbind(1)]
+            last = len(columns) - 1
+            slopes = [torch.autograd.grad(total, padded, retain_graph=j < last)[0] for j, total in enumerate(columns)]
+        return values.detach()[: len(x)], logits.detach()[: len(x)], torch.stack(slopes, 1)[: len(x)]
+
+    values, made, slopes = zip(*draws.each(model, once), strict=True)
+    logits, gradients = draws.decided(model, made, y), draws.mean(slopes)
+    _count(rows, len(x), _not_finite(logits, gradients), len(made), backwards=len(made) * gradients.shape[1])
+    return draws.mean(values), logits, gradients
 
 
 def out_of_memory(fault: BaseException) -> bool:

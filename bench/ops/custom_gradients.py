@@ -1,0 +1,105 @@
+"""Gradients that were written by hand, set aside: custom backward passes and hooks, and blocks without gradients."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, _SingleLevelFunction
+
+from bench.ops.backward_mode import stand_for, stand_in_of, tracked
+
+_OWN = ("torch.", "bench.")
+
+
+class _Context(FunctionCtx):
+    """What a custom function's `forward` may note; nothing of it is used."""
+
+    def __init__(self, count: int) -> None:
+        self.needs_input_grad = (True,) * count
+        self.saved_tensors = ()
+
+
+@contextmanager
+def forwards_differentiated() -> Iterator[None]:
+    """Inside, the gradient of a custom `autograd.Function` is that of its forward pass, whatever its backward says.
+
+    Inference mode is left off, too. Both are set for the process: every call of a custom function, however it was
+    bound, goes through a method that is looked up in this class.
+    """
+    inference = torch._C._InferenceMode
+    _SingleLevelFunction.apply = classmethod(_applied)  # type: ignore[attr-defined]
+    torch._C._InferenceMode = lambda _mode: inference(False)  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        del _SingleLevelFunction.apply  # type: ignore[attr-defined]
+        torch._C._InferenceMode = inference  # type: ignore[misc]
+
+
+def _applied(kind: Any, *args: Any, **kwargs: Any) -> Any:
+    def as_written() -> Any:
+        return super(_SingleLevelFunction, kind).apply(*args, **kwargs)
+
+    images = [arg for arg in args if tracked(arg) or stand_in_of(arg) is not None]
+    if kind.__module__.startswith(_OWN) or not images or not torch.is_grad_enabled():
+        return as_written()
+    split = kind.setup_context is not torch.autograd.Function.setup_context
+    try:
+        result = kind.forward(*args) if split else kind.forward(_Context(len(args)), *args)
+    except (RuntimeError, AttributeError, TypeError):  # it needs what only torch's own call gives
+        return as_written()
+    return followed(result, images[0])
+
+
+def followed(result: Any, image: Tensor) -> Any:
+    """An output without a gradient, of the shape of what went in, with the gradient of what went in."""
+    lost = isinstance(result, Tensor) and not result.requires_grad and stand_in_of(result) is None
+    real = stand_in_of(image)
+    source = image if real is None else real
+    return stand_for(result, source) if lost and result.shape == source.shape else result
+
+
+class Unhooked:
+    """A module's own backward hooks taken off, and its parts that lose the gradient of an image followed."""
+
+    def __init__(self, model: object) -> None:
+        self.modules = list(model.modules()) if isinstance(model, nn.Module) else []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Inside, that holds."""
+        kept = [(module, module._backward_hooks, module._backward_pre_hooks) for module in self.modules]
+        handles = []
+        for module in self.modules:
+            module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
+            handles.append(module.register_forward_hook(_follow))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for module, hooks, before in kept:
+                module._backward_hooks, module._backward_pre_hooks = hooks, before
+
+
+def _follow(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    with torch._C.DisableTorchFunction():
+        images = [part for part in inputs if tracked(part) or stand_in_of(part) is not None]
+        return followed(output, images[0]) if images else None
+
+
+def differentiating(model: object) -> Callable[[], Any]:
+    """See `Unhooked` and `forwards_differentiated`: a context made of both, for one model."""
+    unhooked = Unhooked(model)
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        with forwards_differentiated(), unhooked():
+            yield
+
+    return inside
