@@ -6,211 +6,23 @@ Steps (rounding, signs, casts, comparisons, look-ups) get the slope of the line 
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
-from bench.ops.backward_mode import (
-    BackwardMode,
-    Operation,
-    Rule,
-    replaced,
-    stand_for,
-    stand_in_of,
-    through,
-    tracked,
-)
-
-_CHOICE = "_bench_choice"
-_PERIODS = 10 * math.pi
-
-
-def _straight(mode: BackwardMode, call: Operation) -> Any:
-    """A step that follows the identity."""
-    first = call.args[0] if call.args else None
-    return replaced(call, first) if tracked(first) and "out" not in call.kwargs else NotImplemented
-
-
-def _clamped(mode: BackwardMode, call: Operation) -> Any:
-    """Both sides bounded: the identity. With one bound it may be a rectifier, whose gradient is right."""
-    both = call.argument(1, "min") is not None and call.argument(2, "max") is not None
-    return _straight(mode, call) if both else NotImplemented
-
-
-def _flat(mode: BackwardMode, call: Operation) -> Any:
-    """A saw's teeth, flat on average: x - x % q is a staircase, which rises with x."""
-    return replaced(call, None) if tracked(call.args[0]) else NotImplemented
-
-
-def _waved(mode: BackwardMode, call: Operation) -> Any:
-    """A wave of many periods over the images is flat on average, like a saw."""
-    first = call.args[0]
-    return _flat(mode, call) if tracked(first) and float(first.detach().abs().amax()) > _PERIODS else NotImplemented
-
-
-def _quotient(mode: BackwardMode, call: Operation) -> Any:
-    """Division that is rounded."""
-    if call.name == "div" and not call.kwargs.get("rounding_mode"):
-        return NotImplemented
-    a, b = call.args[0], call.argument(1, "other")
-    if not (tracked(a) or tracked(b)):
-        return NotImplemented
-    a, b = (b, a) if call.name == "rfloordiv" else (a, b)
-    value = call.func(*(_held(part) for part in call.args), **call.kwargs)
-    return stand_for(value, torch.true_divide(a, b)) if not call.in_place else NotImplemented
-
-
-def _held(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _cast(mode: BackwardMode, call: Operation) -> Any:
-    """Real numbers made whole."""
-    first = call.args[0]
-    if not tracked(first):
-        return NotImplemented
-    result = call()
-    whole = isinstance(result, Tensor) and not result.is_floating_point() and not result.is_complex()
-    return stand_for(result, first) if whole else result
-
-
-_SIGNS = {"gt": 1, "ge": 1, "greater": 1, "greater_equal": 1, "eq": 1}
-
-
-def _compared(mode: BackwardMode, call: Operation) -> Any:
-    """x > t follows x - t; x == max(x), the one-hot vector of the largest, follows x - max(x)."""
-    a, b = call.args[0], call.argument(1, "other")
-    if not (tracked(a) or tracked(b)) or call.in_place:
-        return NotImplemented
-    result = call()
-    return stand_for(result, (a - b) * _SIGNS.get(call.name, -1)) if isinstance(result, Tensor) else result
-
-
-def _logical(mode: BackwardMode, call: Operation) -> Any:
-    """Logic on zeros and ones, and bits masked out of whole numbers; here the arguments are stand-ins already."""
-    a, b = call.args[0], call.argument(1, "other")
-    if not (tracked(a) or tracked(b)):
-        return NotImplemented
-    if call.name in ("bitwise_not", "logical_not", "invert"):
-        return 1 - a
-    if isinstance(b, int) and not isinstance(b, bool):
-        return a
-    a, b = (part.to(torch.get_default_dtype()) if isinstance(part, Tensor) else part for part in (a, b))
-    if call.name.endswith("and"):
-        return a * b
-    return a + b - a * b * (2 if call.name.endswith("xor") else 1)
-
-
-def _shifted(mode: BackwardMode, call: Operation) -> Any:
-    a, b = call.args[0], call.argument(1, "other")
-    if not tracked(a):
-        return NotImplemented
-    factor = 2.0**b
-    return a / factor if "right" in call.name or call.name == "rshift" else a * factor
-
-
-def _where(mode: BackwardMode, call: Operation) -> Any:
-    """A choice between two values by a condition that was made of reals."""
-    condition = stand_in_of(call.args[0])
-    if condition is None or len(call.args) < 3:
-        return NotImplemented
-    _, a, b = call.args
-    rise = (torch.as_tensor(a) - torch.as_tensor(b)).detach().to(condition.device)
-    result = mode.run(Operation(torch.where, [call.args[0].detach(), a, b], {}))
-    return stand_for(result, result + rise * (condition - condition.detach()))
-
-
-def _bucket(mode: BackwardMode, call: Operation) -> Any:
-    """The number of the interval that a real lies in follows the line from the first to the last boundary."""
-    x, edges = call.args[:2] if call.name == "bucketize" else call.args[1::-1]
-    if not tracked(x) or not isinstance(edges, Tensor) or edges.numel() < 1:
-        return NotImplemented
-    width = (edges.max() - edges.min()).clamp_min(torch.finfo(x.dtype).tiny)
-    return stand_for(call(), x * (max(edges.numel() - 1, 1) / width if edges.numel() > 1 else 1.0))
-
-
-def _chosen(mode: BackwardMode, call: Operation) -> Any:
-    """The place of the largest or smallest: kept in mind for the one-hot vector or the look-up that is made of it."""
-    x, dim = call.args[0], call.argument(1, "dim")
-    if not tracked(x) or not isinstance(dim, int) or isinstance(dim, bool):
-        return NotImplemented
-    result = call()
-    place = result if isinstance(result, Tensor) else result[1]
-    scores = x.movedim(dim, -1) * (-1 if "min" in call.name else 1)
-    # What raises all scores alike changes no choice.
-    setattr(place, _CHOICE, scores - scores.mean(-1, keepdim=True))
-    return result
-
-
-def _same_places(mode: BackwardMode, call: Operation) -> Any:
-    """Another shape of the same whole numbers."""
-    choice = getattr(call.args[0], _CHOICE, None) if call.args else None
-    if choice is None:
-        return NotImplemented
-    result = call()
-    if isinstance(result, Tensor) and result.numel() == call.args[0].numel():
-        setattr(result, _CHOICE, choice)
-    return result
-
-
-def _one_hot(mode: BackwardMode, call: Operation) -> Any:
-    place = call.args[0]
-    result = call()
-    return _looked_up(place, result, torch.eye(result.shape[-1], device=result.device))
-
-
-def _looked_up(place: Tensor, result: Tensor, table: Tensor) -> Any:
-    """Rows of a table (K, ...) at places (...): by the scores they were chosen by, or the slope from row to row."""
-    choice, real, rows = getattr(place, _CHOICE, None), stand_in_of(place), table.shape[0]
-    if choice is not None and choice.shape[-1] == rows:
-        hot = through(F.one_hot(place.detach(), rows).to(choice), choice.reshape(*place.shape, rows))
-        return stand_for(result, torch.tensordot(hot, table.to(hot), dims=1))
-    if real is None:
-        return NotImplemented if choice is None else result
-    index, table = place.detach().long(), table.to(real)
-    after, before = (index + 1).clamp(max=rows - 1), (index - 1).clamp(min=0)
-    gap = (after - before).clamp(min=1).to(real)
-    move = ((real - real.detach()) / gap).reshape(*place.shape, *[1] * (table.dim() - 1))
-    return stand_for(result, table[index] + (table[after] - table[before]) * move)
-
-
-def _row(mode: BackwardMode, call: Operation) -> Any:
-    """`table[places]`, `F.embedding(places, table)`, `table.index_select(0, places)`."""
-    table, place = call.args[:2] if call.name != "embedding" else call.args[1::-1]
-    if call.name == "index_select":
-        if call.argument(1, "dim") != 0:
-            return NotImplemented
-        place = call.argument(2, "index")
-    plain = isinstance(table, Tensor) and isinstance(place, Tensor) and table.is_floating_point()
-    if not plain or place.is_floating_point() or place.dtype == torch.bool or place.dtype == torch.uint8:
-        return _same_places(mode, call)
-    if stand_in_of(place) is None and getattr(place, _CHOICE, None) is None:
-        return NotImplemented
-    return _looked_up(place, call(), table)
-
-
-def _scattered(mode: BackwardMode, call: Operation) -> Any:
-    """A one-hot vector made by writing to the places of the largest."""
-    dim, place = call.argument(1, "dim"), call.argument(2, "index")
-    value = call.argument(3, "value", call.kwargs.get("src"))
-    choice = getattr(place, _CHOICE, None)
-    if choice is None or choice.numel() != call.args[0].numel():
-        return NotImplemented
-    scores = choice.movedim(-1, dim).reshape(call.args[0].shape)
-    return replaced(call, scores * value if isinstance(value, int | float) else scores)
+from bench.ops import choices, steps
+from bench.ops.backward_mode import BackwardMode, Operation, Rule, stand_for, stand_in_of, tracked
 
 
 def _revealed(mode: BackwardMode, call: Operation) -> Any:
     """A detached tensor is the tensor itself."""
     first = call.args[0]
-    if stand_in_of(first) is not None or getattr(first, _CHOICE, None) is not None:
+    if stand_in_of(first) is not None or getattr(first, choices.CHOICE, None) is not None:
         return first
     return first.view_as(first) if tracked(first) else NotImplemented
 
@@ -241,25 +53,25 @@ _LOGIC = (
 )
 _SHIFTS = "rshift lshift bitwise_right_shift bitwise_left_shift"
 _RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(_STEPS.split(), _straight),
-    **dict.fromkeys(["clamp", "clip"], _clamped),
-    **dict.fromkeys(["remainder", "fmod", "mod", "frac"], _flat),
-    **dict.fromkeys(["sin", "cos"], _waved),
-    **dict.fromkeys(["floor_divide", "floordiv", "rfloordiv", "div", "divide"], _quotient),
-    **dict.fromkeys(_CASTS.split(), _cast),
-    **dict.fromkeys(_COMPARISONS.split(), _compared),
-    **dict.fromkeys(_LOGIC.split(), _logical),
-    **dict.fromkeys(_SHIFTS.split(), _shifted),
-    **dict.fromkeys(["bucketize", "searchsorted"], _bucket),
-    **dict.fromkeys(["argmax", "argmin", "max", "min", "topk"], _chosen),
-    **dict.fromkeys(["unsqueeze", "squeeze", "view", "reshape", "clone", "contiguous"], _same_places),
-    **dict.fromkeys(["getitem", "embedding", "index_select"], _row),
+    **dict.fromkeys(_STEPS.split(), steps.straight),
+    **dict.fromkeys(["clamp", "clip"], steps.clamped),
+    **dict.fromkeys(["remainder", "fmod", "mod", "frac"], steps.flat),
+    **dict.fromkeys(["sin", "cos"], steps.waved),
+    **dict.fromkeys(["floor_divide", "floordiv", "rfloordiv", "div", "divide"], steps.quotient),
+    **dict.fromkeys(_CASTS.split(), steps.cast),
+    **dict.fromkeys(_COMPARISONS.split(), steps.compared),
+    **dict.fromkeys(_LOGIC.split(), steps.logical),
+    **dict.fromkeys(_SHIFTS.split(), steps.shifted),
+    **dict.fromkeys(["bucketize", "searchsorted"], steps.bucket),
+    **dict.fromkeys(["argmax", "argmin", "max", "min", "topk"], choices.chosen),
+    **dict.fromkeys(["unsqueeze", "squeeze", "view", "reshape", "clone", "contiguous"], choices.same_places),
+    **dict.fromkeys(["getitem", "embedding", "index_select"], choices.row),
     **dict.fromkeys(["detach", "data.get"], _revealed),
     **dict.fromkeys(["grad", "backward"], _kept),
     **dict.fromkeys(["requires_grad", "requires_grad.set"], _still_wanted),
-    "one_hot": _one_hot,
-    "where": _where,
-    "scatter": _scattered,
+    "one_hot": choices.one_hot,
+    "where": steps.where,
+    "scatter": choices.scattered,
     "set_grad_enabled": _ignored,
     "register_hook": _unhooked,
 }
