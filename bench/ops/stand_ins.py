@@ -118,14 +118,23 @@ class StandIns(BackwardMode):
         fresh = [value for value in values if _arrived(value)]
         result = list(values)
         for place, value in enumerate(values):
-            left = [image for image in self.departed if isinstance(value, Tensor) and image.shape == value.shape]
-            if not left or not _arrived(value):
+            left = [_laid_out(image, value) for image in self.departed] if _arrived(value) else []
+            sources = [image for image in left if image is not None]
+            if not sources:
                 continue
             alike = [other for other in fresh if other.shape == value.shape]
             turn = next(at for at, other in enumerate(alike) if other is value)
-            source = left[turn] if len(alike) == len(left) else left[-1]
+            source = sources[turn] if len(alike) == len(sources) else sources[-1]
             result[place] = stand_for(value, source * _slope(source.detach(), value))
         return result
+
+
+def _laid_out(image: Tensor, value: Tensor) -> Tensor | None:
+    """An image in the shape of a value: with axes of one entry more or less, or with its channels elsewhere."""
+    if image.squeeze().shape == value.squeeze().shape:
+        return image.reshape(value.shape)
+    moved = [image.movedim(-1, -3), image.movedim(-3, -1)] if image.dim() > 2 else []
+    return next((other for other in moved if other.shape == value.shape), None)
 
 
 def _arrived(value: Any) -> bool:

@@ -85,6 +85,12 @@ def pillow(x):
     return torch.stack(made)
 
 
+def turned(x):
+    """Channels last while numpy has them."""
+    pixels = np.moveaxis(x.detach().numpy(), 1, -1)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.round(pixels * 8) / 8, -1, 1)))
+
+
 def blocks(x, step=0.15):
     """JPEG's idea: the cosine transform's coefficients are rounded."""
     k, i = torch.arange(8.0)[:, None], torch.arange(8.0)
@@ -130,6 +136,7 @@ BLUNTED = {
     "part": Filter(),
     "pillow": pillow,
     "array": lambda x: torch.from_numpy(np.round(x.detach().numpy() * 4) / 4),
+    "turned": turned,
     "blocks": blocks,
     "palette": palette,
     "nearest": nearest,
@@ -168,7 +175,7 @@ RANDOM = {
     "noise": lambda: Defended(lambda x: x + 0.1 * torch.randn_like(x)),
     "resized": lambda: Defended(Resized()),
     "dropout": Dropped,
-    "logit_noise": lambda: Defended(after=lambda logits: logits + logits.std() * torch.randn_like(logits)),
+    "logit_noise": lambda: Defended(after=lambda logits: logits + 0.5 * logits.std() * torch.randn_like(logits)),
 }
 """Models that draw, by name."""
 
