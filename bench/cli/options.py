@@ -41,10 +41,10 @@ def subject_options(command: Any) -> Any:
             help="What budgeted attacks compute in; the judge always computes in float32.",
         ),
         click.option(
-            "--eot", type=click.IntRange(min=1), default=1, show_default=True, help="Random models: draws averaged."
+            "--eot", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Random models: draws averaged."
         ),
         click.option(
-            "--draws", type=click.IntRange(min=1), help="Random models: passes that settle a prediction; by default 10."
+            "--draws", type=click.IntRange(1, 10_000), help="Random models: passes that settle a prediction; by default 10."
         ),
         click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),

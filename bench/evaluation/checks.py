@@ -76,7 +76,7 @@ def model_failures(model: Classifier, images: Tensor) -> list[Failure]:
     failures = []
     spread = (logits.amax(1) - logits.amin(1)).clamp_min(1e-6)[:, None]
     if bool((((passes.reference_outputs(model, x) - logits) / spread).abs() > 1e-4).any()):
-        text = "two passes over the same images give different logits: switch the randomness off, or average over it"
+        text = "two passes over the same images give different logits: give --eot 20, which averages over draws"
         failures.append(Failure("deterministic", text))
     else:
         alone = torch.cat([model(x[i : i + 1]).detach() for i in range(len(x))])
@@ -87,7 +87,7 @@ def model_failures(model: Classifier, images: Tensor) -> list[Failure]:
         passes.input_gradient(losses.ce, model, x[:4], logits[:4].argmax(1))
     except RuntimeError:
         failures.append(
-            Failure("gradient", "the logits have no gradient with respect to the input: use gradient-free attacks")
+            Failure("gradient", "the logits have no gradient with respect to the input: give --backward identity")
         )
     return failures
 

@@ -17,7 +17,7 @@ from bench.evaluation.plan import Planned
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
 from bench.models import backward, memory_format, precision, search_copy
-from bench.models.search_form import SearchForm
+from bench.models.search_form import MOST_DRAWS, SearchForm
 from bench.ops import passes
 from bench.ops.frozen import frozen
 from bench.ops.global_random import seeded
@@ -91,9 +91,9 @@ def _failed(request: Request, model: Classifier, data: ImageSet, device: str) ->
 def _draws(request: Request, failed: tuple[str, ...]) -> int:
     """How many passes settle the class of an image: one, unless the model is random or the user says it is."""
     random = "deterministic" in failed
-    draws = request.draws or (DRAWS if random or request.eot > 1 else 1)
-    if draws < 1 or (random and draws < 2):
-        raise UserError(f"{draws} draws settle no prediction of a random model: give --draws 2 or more")
+    draws = (DRAWS if random or request.eot > 1 else 1) if request.draws is None else request.draws
+    if not 1 + random <= draws <= MOST_DRAWS:
+        raise UserError(f"{draws} draws do not settle a prediction of this model: give --draws 2 to {MOST_DRAWS}")
     return draws
 
 

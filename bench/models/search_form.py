@@ -11,6 +11,9 @@ from bench.models.backward import Backward
 from bench.ops.draws import Averaged
 
 
+MOST_DRAWS = 10_000
+
+
 @dataclass(frozen=True)
 class SearchForm:
     """How attacks meet a model: the mean of `eot` draws if it is `random`, the gradient of `backward` if there is one.
@@ -23,8 +26,8 @@ class SearchForm:
     backward: Backward | None = None
 
     def __post_init__(self) -> None:
-        if self.eot < 1:
-            raise UserError(f"eot {self.eot} is not possible: average at least 1 draw")
+        if not isinstance(self.eot, int) or not 1 <= self.eot <= MOST_DRAWS:
+            raise UserError(f"eot {self.eot!r} is not possible: average 1 to {MOST_DRAWS} draws")
 
     def of(self, model: Classifier, images: Tensor) -> Classifier:
         """That form of a prepared model; `images` (n, C, H, W) are a few to try it on.
