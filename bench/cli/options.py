@@ -44,7 +44,9 @@ def subject_options(command: Any) -> Any:
             "--eot", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Random models: draws averaged."
         ),
         click.option(
-            "--draws", type=click.IntRange(1, 10_000), help="Random models: passes that settle a prediction; by default 10."
+            "--draws",
+            type=click.IntRange(1, 10_000),
+            help="Random models: passes that settle a prediction; by default 10.",
         ),
         click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from bench.models import checkpoints, factory
 from bench.models.weights import state_sha256
 from bench.ops import losses, passes
 from bench.ops.backward_mode import through
-from bench.ops.custom_gradients import differentiating
+from bench.ops.custom_gradients import Unhooked
 from bench.ops.draws import Delegate
 from bench.ops.global_random import seeded
 from bench.ops.stand_ins import StandIns
@@ -39,7 +40,7 @@ class StoodIn(Delegate):
         super().__init__(model)
         object.__setattr__(self, "surrogate", surrogate)  # not a part of the model: its weights are another's
         self.whole = whole
-        self._differentiating = differentiating(model)
+        self._unhooked = Unhooked(model)
 
     def answer(self, name: str, x: Tensor) -> Tensor:
         """See `Delegate`."""
@@ -59,8 +60,21 @@ class StoodIn(Delegate):
         fits = stand_in is not None and stand_in.shape == value.shape
         return through(value, stand_in if fits and stand_in is not None else self._smooth(call, x))
 
+    def without_spoilt(self, images: Tensor) -> StoodIn:
+        """The same, with the parts of the model that spoil a gradient on images (n, C, H, W) taken for the identity."""
+        y = torch.arange(len(images), device=images.device)
+
+        def once() -> Tensor:
+            logits = self._smooth(self.inner, images.clone().requires_grad_(True))
+            return losses.cross_entropy(logits, y % logits.shape[1])
+
+        # What fails here is told by the trial of the whole.
+        with torch.enable_grad(), suppress(RuntimeError):
+            self._unhooked.find_spoilt(once, images.shape[1:])
+        return self
+
     def _smooth(self, call: Surrogate, x: Tensor) -> Tensor:
-        with self._differentiating(), StandIns():
+        with self._unhooked(), StandIns():
             # Not the leaf itself: the model may write to what it is given.
             return call(x.clone())
 
@@ -80,7 +94,7 @@ class Backward:
             UserError: the surrogate fits neither logits nor images, values change, or there is still no gradient.
         """
         if self.surrogate is None:
-            return _tried(StoodIn(model), self.name, images)
+            return _tried(StoodIn(model).without_spoilt(images), self.name, images)
         surrogate = _of_images(self.surrogate, model, self.name)
         seen = _called(surrogate, images, self.name)
         logits = passes.reference_outputs(model, images)

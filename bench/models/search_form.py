@@ -10,7 +10,6 @@ from bench.core.types import Classifier, UserError
 from bench.models.backward import Backward
 from bench.ops.draws import Averaged
 
-
 MOST_DRAWS = 10_000
 
 

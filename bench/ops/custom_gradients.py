@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, _SingleLevelFunction
 
-from bench.ops.backward_mode import stand_for, stand_in_of, tracked
+from bench.ops.backward_mode import stand_for, stand_in_of, through, tracked
 
 _OWN = ("torch.", "bench.")
 
@@ -65,10 +65,14 @@ def followed(result: Any, image: Tensor) -> Any:
 
 
 class Unhooked:
-    """A module's own backward hooks taken off, and its parts that lose the gradient of an image followed."""
+    """A module's own backward hooks taken off, and its parts that lose or spoil the gradient of an image followed.
+
+    `spoilt` are the parts whose gradient is replaced by that of the identity although they have one; see `find_spoilt`.
+    """
 
     def __init__(self, model: object) -> None:
         self.modules = list(model.modules()) if isinstance(model, nn.Module) else []
+        self.spoilt: set[nn.Module] = set()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -77,29 +81,69 @@ class Unhooked:
         handles = []
         for module in self.modules:
             module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
-            handles.append(module.register_forward_hook(_follow))
+            handles.append(module.register_forward_hook(self._follow))
         try:
-            yield
+            with forwards_differentiated():
+                yield
         finally:
             for handle in handles:
                 handle.remove()
             for module, hooks, before in kept:
                 module._backward_hooks, module._backward_pre_hooks = hooks, before
 
+    def _follow(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            images = [part for part in inputs if tracked(part) or stand_in_of(part) is not None]
+            if not images:
+                return None
+            if module in self.spoilt and isinstance(output, Tensor) and output.shape == images[0].shape:
+                return through(output, images[0])
+            return followed(output, images[0])
 
-def _follow(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    with torch._C.DisableTorchFunction():
-        images = [part for part in inputs if tracked(part) or stand_in_of(part) is not None]
-        return followed(output, images[0]) if images else None
+    def find_spoilt(self, once: Callable[[], Tensor], shape: torch.Size) -> None:
+        """Look for parts that return images much like those they are given, but pass on a gradient that is not.
+
+        That is zero, not finite, 10,000 times larger or smaller, or in no relation to the one that comes in.
+
+        Args:
+            once: makes a forward pass inside the mode, and returns values to differentiate.
+            shape: of an image, (C, H, W).
+        """
+        seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            with torch._C.DisableTorchFunction():
+                both = inputs and tracked(inputs[0]) and tracked(output)
+                if both and inputs[0].shape[1:] == shape == output.shape[1:]:
+                    seen.append((module, inputs[0], output))
+
+        handles = [module.register_forward_hook(note) for module in self.modules]
+        try:
+            values = once()
+        finally:
+            for handle in handles:
+                handle.remove()
+        for module, before, after in seen:
+            pair = torch.autograd.grad(values.sum(), [after, before], retain_graph=True, allow_unused=True)
+            if _alike(before.detach(), after.detach()) and _spoils(*pair):
+                self.spoilt.add(module)
 
 
-def differentiating(model: object) -> Callable[[], Any]:
-    """See `Unhooked` and `forwards_differentiated`: a context made of both, for one model."""
-    unhooked = Unhooked(model)
+def _alike(before: Tensor, after: Tensor) -> bool:
+    """Whether images come out much as they went in."""
+    x, y = (part.flatten(1) - part.flatten(1).mean(1, keepdim=True) for part in (before, after))
+    return float(torch.cosine_similarity(x, y).median()) > 0.5
 
-    @contextmanager
-    def inside() -> Iterator[None]:
-        with forwards_differentiated(), unhooked():
-            yield
 
-    return inside
+def _spoils(after: Tensor | None, before: Tensor | None) -> bool:
+    """Whether the gradient at a part's input has lost what the gradient at its output says."""
+    if after is None:
+        return False
+    if before is None or not bool(before.isfinite().all()):
+        return True
+    x, y = before.double().flatten(1), after.double().flatten(1)
+    x, y = x[y.abs().amax(1) > 0], y[y.abs().amax(1) > 0]
+    if not len(y):
+        return False
+    ratio = float((x.norm(dim=1) / y.norm(dim=1)).median())
+    return not 1e-4 < ratio < 1e4 or float(torch.cosine_similarity(x, y).median()) < 0.05

@@ -57,6 +57,7 @@ _RULES: Mapping[str, Rule] = {
     **dict.fromkeys(["clamp", "clip"], steps.clamped),
     **dict.fromkeys(["remainder", "fmod", "mod", "frac"], steps.flat),
     **dict.fromkeys(["sin", "cos"], steps.waved),
+    **dict.fromkeys(["sigmoid", "tanh", "softmax"], steps.saturated),
     **dict.fromkeys(["floor_divide", "floordiv", "rfloordiv", "div", "divide"], steps.quotient),
     **dict.fromkeys(_CASTS.split(), steps.cast),
     **dict.fromkeys(_COMPARISONS.split(), steps.compared),

@@ -11,6 +11,8 @@ from torch import Tensor
 from bench.ops.backward_mode import BackwardMode, Operation, replaced, stand_for, stand_in_of, tracked
 
 _PERIODS = 10 * math.pi
+# Where a sigmoid is this far out its gradient is below 1e-8, and is lost in that of single pixels that are not.
+_ENDS = 18.0
 
 
 def straight(mode: BackwardMode, call: Operation) -> Any:
@@ -34,6 +36,19 @@ def waved(mode: BackwardMode, call: Operation) -> Any:
     """A wave of many periods over the images is flat on average, like a saw."""
     first = call.args[0]
     return flat(mode, call) if tracked(first) and float(first.detach().abs().amax()) > _PERIODS else NotImplemented
+
+
+def saturated(mode: BackwardMode, call: Operation) -> Any:
+    """A sigmoid, hyperbolic tangent or softmax that is nearly everywhere at its ends is a step."""
+    first = call.args[0]
+    if not tracked(first):
+        return NotImplemented
+    z = first.detach()
+    dim = call.argument(1, "dim") if call.name == "softmax" else None
+    gap = z.abs() if dim is None else z.amax(dim) - z.kthvalue(max(z.shape[dim] - 1, 1), dim).values
+    if float((gap > _ENDS).float().mean()) <= 0.5:
+        return NotImplemented
+    return replaced(call, first / gap.mean())
 
 
 def quotient(mode: BackwardMode, call: Operation) -> Any:

@@ -65,6 +65,24 @@ class Filter(nn.Module):
         return torch.from_numpy(np.round(x.numpy() * 4) / 4)
 
 
+class Staircase(nn.Module):
+    """A quantiser made of steep sigmoids: it has a gradient, which is next to nothing or huge."""
+
+    def forward(self, x):
+        """Images of 9 levels."""
+        edges = (torch.arange(8) + 0.4375) / 8
+        return torch.sigmoid(1e5 * (x.unsqueeze(-1) - edges)).mean(-1)
+
+
+class Tangled(nn.Module):
+    """Small ripples with a steep slope, made of steps that no rule knows."""
+
+    def forward(self, x):
+        """Images much like those that came in."""
+        ripple = torch.atan(torch.tan((x + 0.01) * 2000))
+        return x - 1e-3 * ripple
+
+
 def without_gradient(x):
     with torch.no_grad():
         return torch.floor(x * 8 + 0.5) / 8
@@ -143,6 +161,8 @@ BLUNTED = {
     "thermometer": lambda x: (x.unsqueeze(-1) > torch.linspace(0.05, 0.95, 10)).float().mean(-1),
     "one_hot": lambda x: (F.one_hot((x * 9.999).long(), 10).float() * torch.linspace(0, 1, 10)).sum(-1),
     "threshold": lambda x: torch.where(x > 0.5, torch.ones_like(x), torch.zeros_like(x)) * 0.5 + x.detach() * 0.5,
+    "staircase": Staircase(),
+    "tangled": Tangled(),
     "waved": lambda x: x + 0.02 * torch.sign(torch.sin(300 * x)),
 }
 """What is done to images, by name: gradients that are zero, absent, hidden or wrong."""
