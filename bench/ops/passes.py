@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from bench.core.types import Classifier, Objective
+from bench.ops import draws
 from bench.ops.no_gradient import NoGradientError, explained, out_of_memory
 from bench.ops.synchronisation import asks
 
@@ -26,16 +28,20 @@ _ROWS, _FEWEST = 4, 16
 
 
 class Tally:
-    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity."""
+    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity.
 
-    def __init__(self, count: int, device: torch.device | str = "cpu") -> None:
+    `labels` (N,), if they are known, are the true classes of these images.
+    """
+
+    def __init__(self, count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> None:
+        self.labels = labels
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
 
-    def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
-        """Count a forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += 1
+    def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
+        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
+        self.forwards[rows] += forwards
         self.not_finite[rows] |= bad
         self.backwards[rows] += backwards
 
@@ -50,9 +56,9 @@ _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 @contextmanager
-def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
+def counted(count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> Iterator[Tally]:
     """Count the passes made inside the block for a batch of `count` images."""
-    tally = Tally(count, device)
+    tally = Tally(count, device, labels)
     token = _tally.set(tally)
     try:
         yield tally
@@ -60,17 +66,26 @@ def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
         _tally.reset(token)
 
 
-def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
+def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> None:
     tally = _tally.get()
     if tally is not None:
-        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
+        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, forwards, backwards)
+
+
+def _labels(rows: Tensor | None, seen: int) -> Tensor | None:
+    """The labels of images at `rows` (n,), or of a whole batch of as many as were `seen`, if they are known."""
+    tally = _tally.get()
+    if tally is None or tally.labels is None:
+        return None
+    return tally.labels[:seen] if rows is None else tally.labels[rows]
 
 
 @contextmanager
 def among(rows: Tensor) -> Iterator[None]:
     """Inside, the places of images are counted as if the batch held those at `rows` (n,) alone."""
     outer = _tally.get()
-    with counted(len(rows), rows.device) as tally:
+    labels = None if outer is None or outer.labels is None else outer.labels[rows]
+    with counted(len(rows), rows.device, labels) as tally:
         yield
     if outer is not None:
         outer.add_all(rows, tally)
@@ -131,10 +146,11 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
     """
-    result = reference_outputs(call, x)
+    made = list(draws.each(call, lambda: reference_outputs(call, x)))
     if len(x):
-        _count(rows, len(x), ~(tells(result) if result.dim() == 2 else _finite(result)), backwards=0)
-    return result
+        good = torch.stack([tells(part) if part.dim() == 2 else _finite(part) for part in made]).all(0)
+        _count(rows, len(x), ~good, draws.count(call), backwards=0)
+    return draws.decided(call, made, _labels(rows, len(x)))
 
 
 def classes(model: Classifier, x: Tensor) -> int:
@@ -166,15 +182,17 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward pass: an objective's values (N,), logits (N, K) and input gradient (N, C, H, W).
 
+    Of an averaged model as many as it has draws, and the means of all three.
     `model` is whatever the objective takes. The gradient is with respect to the input alone: no weight gradient is ever
     computed.
     """
     if not len(x):
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
-    values, logits, (gradient,) = _climbed(objective, model, x, y, references)
-    gradient = gradient[: len(x)].contiguous()
-    _count(rows, len(x), ~(tells(logits) & _finite(gradient)), backwards=1)
-    return values, logits, gradient
+    once = partial(_climbed, objective, model, x, y, references)
+    values, made, slopes = zip(*draws.each(model, once), strict=True)
+    logits, gradient = draws.decided(model, made, y), draws.mean([slope for (slope,) in slopes])[: len(x)].contiguous()
+    _count(rows, len(x), ~(tells(logits) & _finite(gradient)), len(made), backwards=len(made))
+    return draws.mean(values), logits, gradient
 
 
 def jacobian(
@@ -184,7 +202,8 @@ def jacobian(
 
     `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
     """
-    values, logits, slopes = _climbed(objective, model, x, y, references)
-    gradients = torch.stack(slopes, 1)[: len(x)]
-    _count(rows, len(x), ~(tells(logits) & _finite(gradients)), backwards=len(slopes))
-    return values, logits, gradients
+    once = partial(_climbed, objective, model, x, y, references)
+    values, made, slopes = zip(*draws.each(model, once), strict=True)
+    logits, gradients = draws.decided(model, made, y), draws.mean([torch.stack(part, 1) for part in slopes])[: len(x)]
+    _count(rows, len(x), ~(tells(logits) & _finite(gradients)), len(made), backwards=len(made) * gradients.shape[1])
+    return draws.mean(values), logits, gradients
