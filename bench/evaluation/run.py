@@ -13,7 +13,7 @@ import torch
 
 from bench.core.from_specs import check_trained_with
 from bench.core.types import Classifier, ImageSet, Note, ThreatModel
-from bench.evaluation import batching, checks, identity, schedule
+from bench.evaluation import batching, checks, identity, indicators, schedule
 from bench.evaluation.notes import model_notes
 from bench.evaluation.plan import Planned, adaptive_missing
 from bench.evaluation.request import Request, Subject
@@ -26,7 +26,7 @@ from bench.ops.frozen import frozen
 from bench.store import runs
 from bench.store.continuation import Clean
 from bench.store.provenance import provenance
-from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
+from bench.store.record import AttackEntry, Gradients, Record, StageEntry, ThreatRecord
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -72,7 +72,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
             job = replace(job, search=None if search is model else search)
             record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
             record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
-            yield Prepared(job, attacks, replace(record, zero_gradients=_zero_gradients(job)), notes)
+            zero, led = _zero_gradients(job), _gradients(job)
+            yield Prepared(job, attacks, replace(record, zero_gradients=zero, gradients=led), notes)
 
 
 def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
@@ -99,6 +100,13 @@ def _zero_gradients(job: schedule.Job) -> float | None:
         )
     except RuntimeError:
         return None
+
+
+def _gradients(job: schedule.Job) -> Gradients:
+    """Where the gradients that attacks follow fail."""
+    return indicators.gradient_signs(
+        job.model, job.search or job.model, job.data, job.clean_pred, job.threats[-1], job.batch_size, job.device
+    )
 
 
 def _described(planned: Planned) -> AttackEntry:
