@@ -14,7 +14,7 @@ import torch
 
 from bench.core.from_specs import check_trained_with
 from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError
-from bench.evaluation import batching, checks, identity, schedule
+from bench.evaluation import batching, checks, identity, indicators, schedule
 from bench.evaluation.judge import DRAWS, Repeated
 from bench.evaluation.notes import model_notes
 from bench.evaluation.plan import Planned, adaptive_missing
@@ -30,7 +30,7 @@ from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.continuation import Clean
 from bench.store.provenance import provenance
-from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
+from bench.store.record import AttackEntry, Gradients, Record, StageEntry, ThreatRecord
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -85,7 +85,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
             job = replace(job, search=cheaper, attacked=form.of(model, few))
             record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
             record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
-            record = replace(record, zero_gradients=_zero_gradients(job), **_form(form))
+            zero, led = _zero_gradients(job), _gradients(job, request.eot)
+            record = replace(record, zero_gradients=zero, gradients=led, **_form(form))
             yield Prepared(job, attacks, record, notes)
 
 
@@ -142,6 +143,20 @@ def _zero_gradients(job: schedule.Job) -> float | None:
         )
     except RuntimeError:
         return None
+
+
+def _gradients(job: schedule.Job, eot: int) -> Gradients:
+    """Where the gradients that attacks follow fail."""
+    return indicators.gradient_signs(
+        job.model,
+        job.search or job.attacked or job.model,
+        job.data,
+        job.clean_pred,
+        job.threats[-1],
+        job.batch_size,
+        job.device,
+        eot if job.draws > 1 else None,
+    )
 
 
 def _described(planned: Planned) -> AttackEntry:

@@ -58,6 +58,25 @@ class AttackEntry(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gradients(JsonRecord):
+    """Where gradients fail: a letter for each of a run's first images, in the order of `indices`.
+
+    "." for a gradient that leads somewhere, "x" for one that does not, "-" where the model gets the clean image wrong.
+
+    Args:
+        step: the size of the step that was tried.
+        cross_entropy: whether a step along its gradient raises the margin more than the opposite step.
+        margin: the same of the margin's gradient.
+        rough: whether the mean gradient of points near by leads much further; of fewer images, or of none.
+    """
+
+    step: float
+    cross_entropy: str
+    margin: str
+    rough: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Session(JsonRecord):
     """A later session that went on with a run."""
 
@@ -179,6 +198,7 @@ class Record(ModelRecord, Versioned):
     start: str = ""
     forced: tuple[str, ...] = ()
     zero_gradients: float | None = number(None, low=0, high=1)
+    gradients: Gradients | None = field(default=None, metadata={"optional": True})
     notes: tuple[str, ...] = optional(())
     adaptive_missing: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
     failed: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
