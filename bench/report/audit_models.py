@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from bench.report import measures
 from bench.report.evidence import Case, Tried
 from bench.report.significance import wilson
 from bench.report.signs import Sign, Step
@@ -113,7 +114,7 @@ def averaged(case: Case) -> bool:
 def claims(case: Case) -> Iterator[Sign]:
     """Finds of searches that the judge denied."""
     for run in case.runs:
-        for attack, (claimed, confirmed) in getattr(run.record, "claims", {}).items():
+        for attack, (claimed, confirmed) in measures.claims(run).items():
             if claimed - confirmed > max(_FEWEST, 0.2 * claimed) and not averaged(case):
                 seen = f"{attack} claims {claimed} finds, of which repeated draws confirm {confirmed}"
                 remedy = f"its searches stop at a lucky draw: --eot {_DRAWS}"
