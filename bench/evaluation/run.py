@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench.core.from_specs import check_trained_with
 from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError
 from bench.evaluation import batching, checks, identity, indicators, schedule
+from bench.evaluation.description import described
 from bench.evaluation.judge import DRAWS, Repeated
 from bench.evaluation.notes import model_notes
 from bench.evaluation.plan import Planned, adaptive_missing
@@ -29,8 +28,7 @@ from bench.ops.frozen import frozen
 from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.continuation import Clean
-from bench.store.provenance import provenance
-from bench.store.record import AttackEntry, Gradients, Record, StageEntry, ThreatRecord
+from bench.store.record import Gradients, Record
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -83,10 +81,10 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         with search_copy.searching(model, request.search_dtype, few) as search:
             cheaper = None if search is model else form.of(search, few)
             job = replace(job, search=cheaper, attacked=form.of(model, few))
-            record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
+            record = identity.told(described(request, tested, job, attacks, form), tested, job, attacks, classes)
             record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
             zero, led = _zero_gradients(job), _gradients(job, request.eot)
-            record = replace(record, zero_gradients=zero, gradients=led, **_form(form))
+            record = replace(record, zero_gradients=zero, gradients=led)
             yield Prepared(job, attacks, record, notes)
 
 
@@ -102,14 +100,6 @@ def _draws(request: Request, random: bool) -> int:
     if not 1 + random <= draws <= MOST_DRAWS:
         raise UserError(f"{draws} draws do not settle a prediction of this model: give --draws 2 to {MOST_DRAWS}")
     return draws
-
-
-def _form(form: SearchForm) -> dict[str, Any]:
-    """The form in which attacks met the model, as `run.json` holds it."""
-    stand_in = form.backward
-    return {"eot": form.eot} | (
-        {} if stand_in is None else {"backward": stand_in.name, "backward_sha256": stand_in.sha256}
-    )
 
 
 def _job(
@@ -157,60 +147,6 @@ def _gradients(job: schedule.Job, eot: int) -> Gradients:
         job.device,
         eot if job.draws > 1 else None,
     )
-
-
-def _described(planned: Planned) -> AttackEntry:
-    """An attack as `run.json` holds it, with its stages if it has any."""
-    return AttackEntry(
-        spec=planned.label,
-        name=planned.name,
-        norm=planned.norm,
-        minimal=planned.attack.minimal,
-        adaptive=planned.is_adaptive,
-        fields=planned.fields,
-        stages=tuple(StageEntry(spec=stage.label, name=stage.name, fields=stage.fields) for stage in planned.stages),
-    )
-
-
-def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[Planned]) -> Record:
-    written = [threat.written or str(threat.eps) for threat in job.threats if threat.eps is not None]
-    values = [threat.eps for threat in job.threats if threat.eps is not None]
-    sweep = len(values) > 1
-    return Record(
-        model=tested.checkpoint.name,
-        arch=tested.checkpoint.arch,
-        args=dict(tested.checkpoint.args),
-        defense=tested.checkpoint.defense,
-        trained_for=_trained_for(tested),
-        trained_with={name: dict(fields) for name, fields in tested.checkpoint.trained_with.items()},
-        weights_sha256=tested.sha256,
-        data=tested.data.name,
-        split=tested.data.split,
-        indices=tuple(tested.data.indices.tolist()),
-        data_sha256=tested.data.sha256,
-        data_order=tested.data.order,
-        attacks=tuple(_described(planned) for planned in attacks),
-        adaptive=tuple(planned.label for planned in attacks if planned.is_adaptive),
-        norm=job.threats[0].norm,
-        eps=None if sweep or not values else values[0],
-        eps_written=None if sweep or not written else written[0],
-        eps_grid=tuple(zip(values, written, strict=True)) if sweep else None,
-        eps_order=request.order if sweep else None,
-        seed=request.seed,
-        batch_size=job.batch_size,
-        device=job.device,
-        search_dtype=request.search_dtype,
-        draws=job.draws,
-        save_adversarial=request.save_adversarial,
-        **provenance(),
-        command=request.command,
-        start=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _trained_for(tested: Subject) -> ThreatRecord | None:
-    threat = tested.checkpoint.trained_for
-    return None if threat is None else ThreatRecord(norm=threat.norm, eps=threat.eps)
 
 
 def _trials(job: schedule.Job, chunk: schedule.Chunk) -> set[runs.Trial]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.core.files import one_line, sha256_of
 from bench.core.types import Classifier, UserError
 from bench.models import checkpoints, factory
+from bench.models.adapted import Adapted
 from bench.models.weights import state_sha256
 from bench.ops import losses, passes
 from bench.ops.backward_mode import through
@@ -152,7 +153,9 @@ def _of_images(surrogate: Any, model: Classifier, name: str) -> Surrogate:
     count = _takes(surrogate)
     if count > 2:
         raise UserError(f"--backward {name} takes {count} arguments: let it take images, or the model and images")
-    taken: Surrogate = partial(surrogate, model) if count == 2 else surrogate
+    # What its author wrote, whatever it is wrapped in here.
+    own = model.model if isinstance(model, Adapted) else model
+    taken: Surrogate = partial(surrogate, own) if count == 2 else surrogate
     return taken
 
 

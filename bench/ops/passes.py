@@ -174,7 +174,8 @@ def _climbed(
         last = len(columns) - 1
         with explained(cut_off=True):
             slopes = [torch.autograd.grad(total, leaf, retain_graph=j < last)[0] for j, total in enumerate(columns)]
-    return _plain(values.detach()[: len(x)], x), _plain(logits.detach()[: len(x)], x), slopes
+    values, logits = (_plain(part.detach()[: len(x)], x) for part in (values, logits))
+    return values, logits, [slope[: len(x)] for slope in slopes]
 
 
 def input_gradient(
@@ -190,7 +191,7 @@ def input_gradient(
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
     once = partial(_climbed, objective, model, x, y, references)
     values, made, slopes = zip(*draws.each(model, once), strict=True)
-    logits, gradient = draws.decided(model, made, y), draws.mean([slope for (slope,) in slopes])[: len(x)].contiguous()
+    logits, gradient = draws.decided(model, made, y), draws.mean([slope for (slope,) in slopes]).contiguous()
     _count(rows, len(x), ~(tells(logits) & _finite(gradient)), len(made), backwards=len(made))
     return draws.mean(values), logits, gradient
 
@@ -204,6 +205,6 @@ def jacobian(
     """
     once = partial(_climbed, objective, model, x, y, references)
     values, made, slopes = zip(*draws.each(model, once), strict=True)
-    logits, gradients = draws.decided(model, made, y), draws.mean([torch.stack(part, 1) for part in slopes])[: len(x)]
+    logits, gradients = draws.decided(model, made, y), draws.mean([torch.stack(part, 1) for part in slopes])
     _count(rows, len(x), ~(tells(logits) & _finite(gradients)), len(made), backwards=len(made) * gradients.shape[1])
     return draws.mean(values), logits, gradients
