@@ -131,7 +131,9 @@ def cross_entropy_alone(case: Case) -> Iterator[Sign]:
     names = ", ".join(sorted({tried.name for tried in entropy}))
     where = f"at {case.record.norm} {eps:.4g}"
     seen = f"{where} {names} leaves {left[0]:.2%}, attacks on other losses {left[1]:.2%} (p {p:.1g})"
-    yield Sign("evidence of masking", "masking", seen, "cross-entropy says too much: quote the worst row")
+    if case.record.zero_gradients:
+        seen += f", and its gradient is exactly zero on {case.record.zero_gradients:.1%} of the clean images"
+    yield Sign("evidence of masking", "cross-entropy alone", seen, "it says too much: quote the worst row")
 
 
 def one_attack_short(case: Case) -> Iterator[Sign]:
