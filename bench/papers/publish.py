@@ -40,7 +40,7 @@ def load(places: Sequence[Path], skipped: Callable[[str], None] | None = None) -
     paths = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
     if not paths:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    runs, faults = [], []
+    runs, faults = list[Run](), list[tuple[Path, UserError]]()
     for path in paths:
         try:
             made = kinds[path.name](path.parent)
@@ -53,9 +53,9 @@ def load(places: Sequence[Path], skipped: Callable[[str], None] | None = None) -
             runs.append(made)
     if not runs and len(faults) == 1:
         raise faults[0][1]
-    for place, fault in faults:
+    for place, why in faults:
         if skipped:
-            skipped(f"skipped {place}: {fault}")
+            skipped(f"skipped {place}: {why}")
     if not runs:
         raise UserError(f"none of the {len(faults)} runs under {', '.join(map(str, places))} can be read")
     return runs
