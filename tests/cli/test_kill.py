@@ -20,7 +20,19 @@ MOMENTS = 50
 MODEL = ("--model", "tiny", "-n", "48", "--batch-size", "8")
 RUN = ("run", *MODEL, "--eps", "0.1", "--attacks", "pgd(steps=60),ddn(steps=40),margin(steps=20)", "--save-adversarial")
 SWEEP = ("sweep-eps", *MODEL, "--attack", "pgd(steps=30)", "--eps", "0:0.2:5")
-DETECT = ("detect", "--model", "tiny", "--detector", "kd", "--attacks", "fgsm,pgd(steps=40)", "--eps", "0.1", "-n", "120")
+DETECT = (
+    "detect",
+    "--model",
+    "tiny",
+    "--detector",
+    "kd",
+    "--attacks",
+    "fgsm,pgd(steps=40)",
+    "--eps",
+    "0.1",
+    "-n",
+    "120",
+)
 TRAIN = ("train", "natural_digits", "--set", "train.epochs=8", "--set", "data.train=400")
 KEPT = {
     "run": ("verdicts.csv", "adversarial.npz"),
