@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bench.core.arguments import OUT, OUT_FILE, PATH
 from bench.core.entry import enter
 from bench.core.registry import defenses
 
@@ -23,7 +24,7 @@ def main() -> None:
 @main.command()
 @click.argument("recipe")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, as in train.epochs=5.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where files go (default: runs/training/NAME).")
+@click.option("--out", type=OUT, help="Where files go (default: runs/training/NAME).")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted training stopped.")
 @click.option("--data-dir", metavar="DIR", help="Where data sets lie (default: $BENCH_DATA, then the cache).")
 def train(recipe: str, settings: tuple[str, ...], out: Path | None, resume: bool, data_dir: str | None) -> None:
@@ -51,8 +52,8 @@ def _summary(recipe: Recipe, row: dict[str, float | None]) -> str:
 
 
 @main.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--into", type=click.Path(path_type=Path), default=Path("checkpoints.toml"), show_default=True)
+@click.argument("directory", type=PATH)
+@click.option("--into", type=OUT_FILE, default=Path("checkpoints.toml"), show_default=True)
 @click.option("--name", help="The model's name, if it is not to be the recipe's.")
 def adopt(directory: Path, into: Path, name: str | None) -> None:
     """Copy a finished training into a project: stanza into checkpoints.toml, weights and log beside it."""

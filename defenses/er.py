@@ -54,8 +54,8 @@ class ER(AdversarialDefense):
     critic_rate: float = bounded(0.5, above=0)
     classifier_rate: float = bounded(0.05, above=0)
     clip: float = bounded(0.01, above=0)
-    width: int = 512
-    depth: int = 4
+    width: int = bounded(512, low=1, high=1 << 16)
+    depth: int = bounded(4, low=1, high=100)
     reference_quirks: bool = False
 
     needs: ClassVar[tuple[str, ...]] = ("features", "classify", "head")

@@ -44,6 +44,7 @@ class ADR(Adaptive[HasFeatures]):
     exemplars: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False, metadata={"bound": True})
 
     adaptive_to: ClassVar[tuple[str, ...]] = ("adr",)
+    also_told: ClassVar[tuple[str, ...]] = ("base",)
     needs: ClassVar[tuple[str, ...]] = ("features", "classify")
 
     def bind(self, scene: Scene) -> ADR:

@@ -27,7 +27,8 @@ def constraint(model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[
     logits = model(x)
     if logits.shape[1] > 2:
         return _BEYOND - losses.dlr(logits, y), logits
-    return _BEYOND - losses.margin(logits, y) / losses.margin(clean, y).abs().clamp_min(_TINY), logits
+    whole = losses.margin(clean, y).abs()
+    return _BEYOND - losses.margin(logits, y) / whole.where(whole > 0, 1), logits
 
 
 @dataclass

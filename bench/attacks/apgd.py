@@ -108,7 +108,7 @@ class APGDCE(_AutoPGD):
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        return self.toward(_untargeted(losses.cross_entropy), y[:, None], model, x, y, budget, keys)
+        return self.toward(_untargeted(losses.steep_cross_entropy), y[:, None], model, x, y, budget, keys)
 
 
 @attacks.register("apgd_dlr")
@@ -118,6 +118,8 @@ class APGDDLR(_AutoPGD):
 
     For 3 classes or more. Fields as in `apgd_ce`. In no standard version, but in AutoAttack's "plus" and "rand".
     """
+
+    fewest_classes: ClassVar[int] = 3
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
@@ -134,6 +136,8 @@ class APGDT(_AutoPGD):
     """
 
     targets: int = bounded(9, low=1)
+
+    fewest_classes: ClassVar[int] = 4
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""

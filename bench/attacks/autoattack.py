@@ -64,7 +64,7 @@ class _Ensemble:
 class AutoAttack(_Ensemble):
     """AutoAttack with every parameter as published; anything else is called `autoattack-custom`.
 
-    For 4 classes or more, in linf and l2: in l1 there is no Square here.
+    For 4 classes or more (with fewer, `autoattack-custom`), in linf and l2: in l1 there is no Square here.
 
     Args:
         version: "standard" (APGD-CE, targeted APGD-DLR, targeted FAB, Square with 5,000 queries), "plus" (APGD on both

@@ -31,6 +31,7 @@ class Bilateral(Adaptive[Classifier]):
     top: int = bounded(0, low=0)
 
     adaptive_to: ClassVar[tuple[str, ...]] = ("bilateral",)
+    also_told: ClassVar[tuple[str, ...]] = ("eps", "target", "random_start")
 
     def attempts(self, model: Classifier, x: Tensor, y: Tensor) -> Iterator[Attempt]:
         """One ascent, against the labels of the clean logits."""

@@ -119,7 +119,10 @@ class CW:
             of the steps.
         refine: bisections at the end between the adversarial image and the clean one, which are not in the paper.
 
-    Deviation: the tanh is stretched by 5 % and clipped, so that pixels of exactly 0 and 1 start unchanged and can move.
+    Deviations:
+    - the tanh is stretched by 5 % and clipped, so that pixels of exactly 0 and 1 start unchanged and can move;
+    - c weighs logits, so its range depends on their scale: where the margin's gradient at the clean image is shorter
+      than 0.001 or longer than 10 000, c counts in units of one over its length.
     """
 
     searches: int = bounded(9, low=1)
@@ -144,8 +147,10 @@ class CW:
         state.checked = torch.where(due, state.lowest, state.checked)
         return over | stalled
 
-    def advance(self, model: Classifier, state: _Search, proposals: Proposals) -> None:
+    def advance(self, model: Classifier, state: _Search, proposals: Proposals, first: bool) -> None:
         """One forward and one backward pass: record what is adversarial, then move every image.
+
+        The `first` one sees the clean images, and sets the unit of c.
 
         Nothing is recorded of an image that has made all its searches and waits for the others to leave with it.
         """
@@ -154,7 +159,10 @@ class CW:
         margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, state.y, rows=state.rows)
         delta = z - state.x
         size = norms.size(delta, "l2")
-        enough = minimum_norm.fools(logits, state.y, self.confidence)
+        if first:
+            state.c = state.c / norms.scale(gradient)
+        # Where a search starts there is the clean image, but for its rounding: what is wrong there is no find.
+        enough = minimum_norm.fools(logits, state.y, self.confidence) & (state.adam.count > 0)
         proposals.record_smaller(state.rows, z, enough & (state.searches < self.searches), size)
         state.succeeded |= enough
         hinge = (self.confidence - margin).clamp_min(0)
@@ -170,7 +178,7 @@ class CW:
         for step in range(self.searches * max(self.steps, 1)):
             if not len(state.rows):
                 break
-            self.advance(model, state, proposals)
+            self.advance(model, state, proposals, first=step == 0)
             over = self.over(state)
             if active_set.maybe(over):
                 state.next_constant(over)

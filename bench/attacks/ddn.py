@@ -11,22 +11,20 @@ from torch import Tensor
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm, UserError
-from bench.ops import active_set, minimum_norm, norms, passes
+from bench.ops import active_set, losses, minimum_norm, norms, passes
 from bench.ops.active_set import Proposals
 
 _LAST_STEP = 0.01
 
 
 def log_odds(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-odds against the true class, (N,): logsumexp of the other logits minus the true one.
+    """Log-odds against the true class (N,).
 
     Its gradient is that of cross-entropy divided by 1 - p_y, so the direction is cross-entropy's own, but it does not
     underflow where the softmax saturates.
     """
     logits = model(x)
-    true = y[:, None]
-    others = logits.scatter(1, true, -torch.inf).logsumexp(1)
-    return others - logits.gather(1, true).squeeze(1), logits
+    return losses.log_odds(logits, y), logits
 
 
 @attacks.register("ddn")

@@ -68,7 +68,7 @@ class DeepFool:
 def nearest(model: Classifier, z: Tensor, y: Tensor, rivals: Tensor, norm: Norm, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest step (N, C, H, W) to a linearised boundary with a rival (N, J), and whether (N,) there is one."""
     values, _, gradients = passes.jacobian(losses.rival_margins, model, z, y, rivals, rows=rows)
-    slope = norms.size(gradients.flatten(0, 1), norms.DUAL[norm]).view_as(values)
+    slope = norms.length(gradients.flatten(0, 1), norms.DUAL[norm]).view_as(values)
     distance = torch.where(slope > 0, values.abs() / slope, torch.inf)
     shortest, place = distance.min(1)
     chosen = gradients[torch.arange(len(z), device=z.device), place]

@@ -117,8 +117,8 @@ class _FAB:
 
 def nearest(values: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """Of the linearised boundaries with J rivals, the nearest: its value (N,) and slope (N, C, H, W)."""
-    dual = norms.size(slopes.flatten(0, 1), norms.DUAL[norm]).view_as(values)
-    place = (values.abs() / dual.clamp_min(1e-12)).argmin(1)
+    dual = norms.length(slopes.flatten(0, 1), norms.DUAL[norm]).view_as(values)
+    place = torch.where(dual > 0, values.abs() / dual, torch.inf).argmin(1)
     first = torch.arange(len(place), device=place.device)
     return values[first, place].nan_to_num(0, 0, 0), slopes[first, place]
 

@@ -79,8 +79,8 @@ class FMN:
             fooled, delta, gradient = active_set.misclassified(logits, y), z - x, minimum_norm.inward(gradient, z)
             size = norms.size(delta, norm)
             proposals.record_smaller(rows, z, fooled, size)
-            slope = norms.size(gradient, norms.DUAL[norm])
-            reach = size + margin.abs() / slope.clamp_min(norms.TINY)
+            slope = norms.length(gradient, norms.DUAL[norm])
+            reach = size + margin.abs() / slope.where(slope > 0, norms.TINY)
             wider = torch.where(proposals.size.isinf(), reach, radius) * (1 + gamma)
             radius = torch.where(fooled, (radius * (1 - gamma)).minimum(proposals.size), wider).minimum(farthest)
             delta.add_(

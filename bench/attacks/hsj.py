@@ -47,6 +47,7 @@ class HopSkipJump:
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
     minimal: ClassVar[bool] = True
+    gradient_free: ClassVar[bool] = True
 
     def bind(self, scene: Scene) -> HopSkipJump:
         """Fetch the exemplars before a run."""

@@ -30,6 +30,7 @@ class Noise:
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
+    gradient_free: ClassVar[bool] = True
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""

@@ -22,7 +22,7 @@ _STILL = 0.01
 
 @dataclass
 class Primal:
-    """How images (N, C, H, W) move; `unit` (N,) is the length of the loss gradient at the clean image."""
+    """How images (N, C, H, W) move; the loss gradient counts in units (N,) that are set at the clean image."""
 
     adam: Adam
     unit: Tensor | None = None
@@ -156,7 +156,7 @@ class PDGD(_PrimalDual):
     def move(self, primal: Primal, dual: Dual, x: Tensor, z: Tensor, push: Tensor, rate: float, norm: Norm) -> Tensor:
         """See `_PrimalDual`: one step of Adam on both terms."""
         if primal.unit is None:
-            slope = norms.size(push, "l2")
+            slope = norms.length(push, "l2")
             primal.unit = torch.where(slope > 0, slope, 1)
         inward = norms.steepest(z - x, "l2") * norms.per_example(1 - dual.weight, x)
         direction, _ = primal.step(inward + push * norms.per_example(dual.weight / primal.unit, x))
@@ -182,7 +182,9 @@ class PDPGD(_PrimalDual):
 
     def move(self, primal: Primal, dual: Dual, x: Tensor, z: Tensor, push: Tensor, rate: float, norm: Norm) -> Tensor:
         """See `_PrimalDual`: one step of Adam on the loss, then the proximal map of the norm."""
-        direction, root = primal.step(push)
+        if primal.unit is None:
+            primal.unit = norms.scale(push)
+        direction, root = primal.step(push / norms.per_example(primal.unit, x))
         target = (z - rate * direction).clamp(0, 1) - x
         steepest = root.flatten(1).amax(1)
         weight = (1 - dual.weight) / dual.weight * rate / steepest

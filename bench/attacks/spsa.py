@@ -43,6 +43,7 @@ class SPSA:
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
+    gradient_free: ClassVar[bool] = True
 
     def slope(self, model: Classifier, z: Tensor, y: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
         """The estimated gradient (n, C, H, W) of the margin at z."""
@@ -59,15 +60,17 @@ class SPSA:
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         ball, proposals, rows, z = norms.Ball.around(x, budget), Proposals(x), active_set.everything(x), x
-        state = Adam.begin(x)
+        state, unit = Adam.begin(x), list[Tensor]()
         for step in range(self.steps + 1):
             fooled = active_set.misclassified(passes.outputs(model, z, rows), y)
             proposals.record(rows, z, fooled)
             ball, state = ball.keep(~fooled), state.keep(~fooled)
-            rows, z, y, keys = active_set.keep(~fooled, rows, z, y, keys)
+            rows, z, y, keys, *unit = active_set.keep(~fooled, rows, z, y, keys, *unit)
             if step == self.steps or not len(rows):
                 break
-            state.add(self.slope(model, z, y, rng.fold(keys, step), rows))
+            slope = self.slope(model, z, y, rng.fold(keys, step), rows)
+            unit = unit or [norms.scale(slope)]
+            state.add(slope / norms.per_example(unit[0], z))
             first, second = (norms.per_example(share.to(z), z) for share in state.corrections())
             root = (state.square / second).sqrt() + adam.TINY
             z = ball.project(z + self.lr * state.mean / root / first)

@@ -52,6 +52,7 @@ class Transfer:
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     minimal: ClassVar[bool] = False
+    gradient_free: ClassVar[bool] = True
 
     def bind(self, scene: Scene) -> Transfer:
         """Load the surrogate, and settle the attack, before a run.
@@ -75,6 +76,10 @@ class Transfer:
         if method.minimal or isinstance(method, Transfer) or lacking:
             fault = f"needs {', '.join(lacking)}" if lacking else "does not keep to a budget"
             raise UserError(f"transfer cannot use {self.attack!r} on {self.model!r}: it {fault}: use pgd or mim")
+        if scene.classes < getattr(method, "fewest_classes", 2):
+            raise UserError(
+                f"transfer cannot use {self.attack!r}: the model has {scene.classes} classes: use pgd or mim"
+            )
         bound: Attack = method.bind(scene) if hasattr(method, "bind") else method
         return bound
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PATH
 from bench.core import files, registry
+from bench.core.arguments import OUT
 from bench.core.outline import Outline, outlines
+from bench.core.terminal import announce
 from bench.core.types import UserError
 
 
@@ -31,7 +32,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--data-dir", type=PATH, help="Where to put it; by default $BENCH_DATA, else the user cache.")
+@click.option("--data-dir", type=OUT, help="Where to put it; by default $BENCH_DATA, else the user cache.")
 def fetch(name: str, data_dir: Path | None) -> None:
     """Download a data set from its official address and check it."""
     click.echo(_fetched(name, data_dir))
@@ -48,10 +49,14 @@ def _catalogue(kind: str, peers: bool = False) -> str:
     elif kind == "models":
         from bench.models import stanzas
 
+        known = stanzas.registry()
         lines = [
             f"{name:28} {point.data:9} {point.defense or '-':10} {point.arch}"
-            for name, point in sorted(stanzas.registry().items())
+            f"{'  (replaces the built-in one)' if name in known.replaced else ''}"
+            for name, point in sorted(known.models.items())
         ]
+        for fault in known.faults.values():
+            announce(f"{fault} (the other models can be used)")
     elif kind == "attacks":
         lines = [_attack_line(outline) for outline in outlines(kind, registry.attacks.package)]
     elif kind == "data":

@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
-from bench.cli.options import PATH, trust_option
+from bench.cli.options import trust_option
+from bench.core.arguments import OUT_FILE, PATH, Whole
 
 
 @click.command()
 @click.option("--baseline", type=PATH, default=Path("results/baseline.csv"), show_default=True)
 @click.option("--model", "models", multiple=True, help="Check these models alone.")
 @click.option("--allow-rise", is_flag=True, help="Accept a model that got stronger.")
-@click.option("--tolerance", type=click.IntRange(0), help="Net change accepted, in images; by default 1 % of them.")
-@click.option("--junit", type=PATH, help="Write the findings as JUnit XML as well.")
+@click.option("--tolerance", type=Whole(0), help="Net change accepted, in images; by default 1 % of them.")
+@click.option("--junit", type=OUT_FILE, help="Write the findings as JUnit XML as well.")
 @click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
 @trust_option
 @click.option("--add", "added", multiple=True, type=PATH, help="Store this run in the baseline.")

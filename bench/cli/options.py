@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.core.arguments import COUNT, OUT, SEED
 from bench.core.types import UserError
 
-PATH = click.Path(path_type=Path)
-"""A folder or file, as a `pathlib.Path`."""
+_AUTO = "auto"
 
 
 def typed() -> str:
@@ -34,10 +33,12 @@ def subject_options(command: Any) -> Any:
         ),
         click.option("--data", help="Data set; by default the one of the model's stanza (bench list data)."),
         click.option("--split", default="test", show_default=True),
-        click.option("-n", type=int, help="Use the first N images in official order."),
+        click.option("-n", type=COUNT, help="Use the first N images in official order."),
         click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="Norm of the threat model."),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--batch-size", default="auto", show_default=True, help="Images at once, or auto."),
+        click.option("--seed", type=SEED, default=0, show_default=True),
+        click.option(
+            "--batch-size", default=_AUTO, show_default=True, callback=_batch_size, help="Images at once, or auto."
+        ),
         click.option("--device", default="auto", show_default=True),
         click.option(
             "--search-dtype",
@@ -46,8 +47,17 @@ def subject_options(command: Any) -> Any:
             show_default=True,
             help="What budgeted attacks compute in; the judge always computes in float32.",
         ),
+        click.option(
+            "--eot", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Random models: draws averaged."
+        ),
+        click.option(
+            "--draws",
+            type=click.IntRange(1, 10_000),
+            help="Random models: passes that settle a prediction; by default 10.",
+        ),
+        click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),
-        click.option("--out", type=PATH, help="Folder of the run; by default one under runs/."),
+        click.option("--out", type=OUT, help="Folder of the run; by default one under runs/."),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
         click.option("--force", is_flag=True, help="Attack a model that fails the checks; the run records it."),
     ]
@@ -56,24 +66,25 @@ def subject_options(command: Any) -> Any:
     return command
 
 
-def _batch_size(written: str) -> int | None:
-    if written == "auto":
+def _batch_size(context: click.Context, option: click.Parameter, written: str) -> int | None:
+    if written == _AUTO:
         return None
-    if not (written.isascii() and written.isdigit()) or int(written) < 1:
-        raise UserError(f"--batch-size {written!r} is not a count: give a whole number of images, or auto")
-    return int(written)
+    try:
+        return COUNT.convert(written, option, context)
+    except UserError as fault:
+        raise UserError(f"{fault}, or {_AUTO}") from None
 
 
 def made_request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     """The request that options stand for."""
     from bench.evaluation.request import Request
 
-    names = ("model", "data", "split", "n", "norm", "seed", "device", "search_dtype", "force", "data_dir")
+    names = ["model", "data", "split", "n", "norm", "seed", "batch_size", "device", "search_dtype", "force", "data_dir"]
+    searched = ("eot", "draws", "backward")
     return Request(
-        **{name: options[name] for name in names},
+        **{name: options[name] for name in (*names, *searched)},
         attacks=attacks,
         eps=eps,
-        batch_size=_batch_size(options["batch_size"]),
         save_adversarial=options.get("save_adversarial", False),
         command=typed(),
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import PATH
+from bench.core.arguments import OUT, PATH
+from bench.core.files import is_folder
 
 _RUNS = Path("results/runs")
 
@@ -22,7 +23,7 @@ def _viewing(out: Path, kind: str) -> Callable[[Any], Any]:
     """The arguments of the commands that make papers' views: names, --runs, --out."""
 
     def decorate(command: Any) -> Any:
-        command = click.option("--out", type=PATH, default=out, show_default=True)(command)
+        command = click.option("--out", type=OUT, default=out, show_default=True)(command)
         help_ = "Folders of runs, or folders of such; by default results/runs."
         command = click.option("--runs", multiple=True, type=PATH, help=help_)(command)
         return click.argument("names", nargs=-1, required=True, metavar=f"{kind}...")(command)
@@ -32,7 +33,7 @@ def _viewing(out: Path, kind: str) -> Callable[[Any], Any]:
 
 def _sorted_out(names: tuple[str, ...], runs: tuple[Path, ...]) -> tuple[list[str], list[Path]]:
     # --runs A B: the shell hands the second folder over as another name.
-    folders = [*runs, *(Path(name) for name in names if runs and Path(name).is_dir())]
+    folders = [*runs, *(Path(name) for name in names if runs and is_folder(Path(name)))]
     return [name for name in names if Path(name) not in folders], folders or [_RUNS]
 
 
@@ -77,7 +78,7 @@ def page(names: tuple[str, ...], runs: tuple[Path, ...], out: Path) -> None:
 
 @click.command("publish")
 @click.option("--runs", multiple=True, type=PATH, help="Folders of runs, or folders of such; by default results/runs.")
-@click.option("--out", type=PATH, default=Path("results"), show_default=True)
+@click.option("--out", type=OUT, default=Path("results"), show_default=True)
 @click.option("--views", is_flag=True, help="Also write each run's own tables and curve into its folder.")
 def publish_(runs: tuple[Path, ...], out: Path, views: bool) -> None:
     """Everything that stored runs hold: every paper's table, figure and page."""

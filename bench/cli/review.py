@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PATH, trust_option
+from bench.cli.options import trust_option
+from bench.core.arguments import PATH
 
 
 @click.command()
@@ -47,10 +48,26 @@ def verify(directory: Path, model: str | None, trusted: bool, data_dir: str | No
 
 
 @click.command()
-@click.argument("directory", metavar="RUN", type=PATH)
-def audit(directory: Path) -> None:
-    """Signs that an attack, not the model, is what failed; each names what to run next."""
+@click.argument("directories", metavar="RUN [RUN ...]", type=PATH, nargs=-1, required=True)
+@click.option("--fix", is_flag=True, help="Run what is named, beside the run, until no sign is left.")
+@click.option("--model", help="With --fix: the run's model by another name.")
+@trust_option
+@click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
+def audit(directories: tuple[Path, ...], fix: bool, model: str | None, trusted: bool, data_dir: str | None) -> None:
+    """Signs that an attack, not the model, is what failed; each names what to run next.
+
+    Several runs of one model on the same images are read together.
+    """
     from bench.report import audit as auditing
     from bench.store import runs as store
 
-    click.echo(auditing.report(store.load(directory)))
+    made = [store.load(path, finished=fix) for path in directories]
+    if not fix:
+        click.echo(auditing.report(made))
+        return
+    from bench.cli import fixing, workflows
+    from bench.evaluation import trust
+
+    record = made[0].record
+    named = trust.model_named(record.model, model, trusted, str(directories[0] / "run.json"))
+    click.echo(workflows.fixed(made, fixing.request_of(record, named, data_dir)))

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from bench.cli.options import PATH, trust_option, typed
+from bench.cli.options import trust_option, typed
+from bench.core.arguments import COUNT, OUT, PATH, SEED
 
 
 @click.command()
 @click.argument("directory", metavar="RUN", type=PATH)
 @click.option("--probes", required=True, help='As in "cosine,match_rate(limit=2000)" (bench list probes).')
-@click.option("--out", type=PATH, help="Folder whose probes/ they go to; by default the run's.")
+@click.option("--out", type=OUT, help="Folder whose probes/ they go to; by default the run's.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--model", help="The run's model by another name: its weights must be the recorded ones.")
 @trust_option
@@ -30,14 +31,14 @@ def probe(directory: Path, probes: str, out: Path | None, device: str, model: st
 @click.option("--attacks", required=True, help="What it meets, and is fitted on each of, unless --fit-attack is given.")
 @click.option("--fit-attack", help="Fit on this attack, or each of this list, alone.")
 @click.option("--data", help="Data set; by default the one of the model's stanza (bench list data).")
-@click.option("-n", type=int, help="Use the first N test images: to fit on, to calibrate on and to test on.")
+@click.option("-n", type=COUNT, help="Use the first N test images: to fit on, to calibrate on and to test on.")
 @click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="Norm of the threat model.")
 @click.option("--eps", help="Budget, as in 8/255 or 0.3; by default what the model was trained for.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), help="Images at once; by default as many as fit.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--batch-size", type=COUNT, help="Images at once; by default as many as fit.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache.")
-@click.option("--out", type=PATH, help="Folder of the detection; by default one under runs/.")
+@click.option("--out", type=OUT, help="Folder of the detection; by default one under runs/.")
 @click.option("--resume", is_flag=True, help="Keep the detection in --out if it is there whole; make it there if not.")
 def detect(
     detector: str, fit_attack: str | None, eps: str | None, out: Path | None, resume: bool, **options: Any

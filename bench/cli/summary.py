@@ -1,8 +1,8 @@
-"""A finished run's tables and curve, written and printed."""
+"""A finished run's tables and curve, written, and printed with what an audit sees."""
 
 from __future__ import annotations
 
-from bench.report import curves, measures, run_table
+from bench.report import audit, curves, run_table
 from bench.store.runs import Run
 
 
@@ -23,14 +23,4 @@ def of_sweep(made: Run) -> str:
 def _ended(made: Run, table: str) -> str:
     if made.directory:
         curves.write(made, made.directory / "curve.png")
-    return "\n".join([table, *_warnings(made), "", str(made.directory)])
-
-
-def _warnings(made: Run) -> list[str]:
-    lines = [
-        f"{attack}: {count} proposals are unlawful (not finite, outside [0, 1] or beyond eps): the attack is broken"
-        for attack, count in measures.unlawful(made).items()
-    ]
-    if flagged := measures.flagged(made):
-        lines.append(f"{flagged} rows met NaN or infinity (adv_pred -1): they are no evidence of robustness")
-    return lines
+    return "\n".join([table, "", audit.report(made), "", str(made.directory)])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from bench.cli.options import typed
 from bench.cli.progress import Progress
 from bench.core.specs import spelled
 from bench.core.types import UserError
@@ -24,8 +26,9 @@ def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.R
         directory = out or new_folder(Path("runs"), f"{request.model}-{kind}")
         with opened(prepared, directory, resume) as writer:
             for name in prepared.record.forced:
-                print(f"bench: the model fails the check {name!r}; going on because of --force", file=sys.stderr)
-            for note in (*writer.notes, *([] if out else [f"writing to {directory}"])):
+                print(f"bench: the model fails the check {name!r}; going on all the same", file=sys.stderr)
+            seen = [*(note.text for note in prepared.notes), *prepared.record.remarks, *writer.notes]
+            for note in (*seen, *([] if out else [f"writing to {directory}"])):
                 print(f"bench: {note}", file=sys.stderr)
             progress = Progress(prepared, sys.stderr)
             try:
@@ -34,13 +37,31 @@ def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.R
                 progress.close()
 
 
-def run(request: Request, out: Path | None, resume: bool) -> str:
-    """Attack a model, store the run with its table and curve, and return what to print."""
-    made = _made(request, out, resume, "run")
-    # Tables and plots are imported once there is something to show: the first row must not wait for them.
-    from bench.cli import summary
+def run(request: Request, out: Path | None, resume: bool, until_sound: bool = False) -> str:
+    """Attack a model, store the run with its table and curve, and return what to print.
 
-    return summary.of_run(made)
+    With `until_sound`, go on with what the audit names (see `bench.cli.fixing`).
+    """
+    made = _made(replace(request, force=request.force or until_sound), out, resume, "run")
+    # Tables and plots are imported once there is something to show: the first row must not wait for them.
+    from bench.cli import fixing, summary
+
+    text = summary.of_run(made)
+    if not until_sound:
+        return text
+    return f"{text}\n\n{fixed([made], fixing.request_of(made.record, request.model, request.data_dir))}"
+
+
+def fixed(made: Sequence[runs.Run], request: Request) -> str:
+    """Run what the audit of runs of one model names; what to print."""
+    from bench.cli import fixing, summary
+
+    def further(asked: Request, place: Path) -> runs.Run:
+        more = _made(asked, place, False, "run")
+        summary.of_run(more)
+        return more
+
+    return fixing.text(*fixing.until_sound(made, replace(request, command=typed()), further))
 
 
 def default_grid(eps: float, written: str, points: int = 17) -> list[tuple[float, str]]:

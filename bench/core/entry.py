@@ -12,6 +12,8 @@ from typing import NoReturn
 import click
 
 from bench.core.files import one_line
+from bench.core.terminal import PrintableStream, announce
+from bench.core.text import printable, shortened
 from bench.core.types import UserError
 
 _FAULT, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
@@ -25,16 +27,27 @@ def enter(command: click.Command, program: str) -> NoReturn:
         command: the command line's root.
         program: its name, which stands before every fault.
     """
+    if isinstance(sys.stdout, PrintableStream):
+        raise UserError("a command line was called from inside another: name a function that returns a model")
+    if sys.stderr is None:  # closed by who called: what is written next must not reach another file under its number
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     out = sys.stdout
+    announce.cache_clear()
     try:
+        if out is None:
+            raise UserError("standard output is closed: send it to a file, or to /dev/null")
+        sys.stdout = PrintableStream(out)
         code = command.main(standalone_mode=False)
-        sys.stdout.flush()
+        out.flush()
     except BaseException as fault:
-        if isinstance(fault, BrokenPipeError) or sys.stdout is not out:  # click puts another there, and exits
+        # Click puts another stream there, and exits.
+        if isinstance(fault, BrokenPipeError) or (out and not isinstance(sys.stdout, PrintableStream)):
             # Nobody reads on, as in `| head`; what is still buffered must not fail again at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
             sys.exit(_PIPE_CLOSED)
         _leave(fault, program)
+    finally:
+        sys.stdout = out
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -52,6 +65,8 @@ def _leave(fault: BaseException, program: str) -> NoReturn:
         text = " ".join(fault.format_message().split())
     elif isinstance(fault, SystemExit):
         text = "a file or module that was named asked Python to exit: name one that does not"
+    elif isinstance(fault, MemoryError):
+        text = "the memory is full: use fewer or smaller images, a smaller model, or a smaller --batch-size"
     elif isinstance(fault, OSError) and fault.strerror:
         place = f"{fault.filename}: " if fault.filename else ""
         text = f"{place}{fault.strerror}: check the path, its permissions and the space on the disk"
@@ -62,8 +77,7 @@ def _leave(fault: BaseException, program: str) -> NoReturn:
         text = (
             f"internal error, please report it: {type(fault).__name__}: {text}{_place(fault.__traceback__)} ({remedy})"
         )
-    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    click.echo(f"{program}: {printable}", err=True)
+    click.echo(f"{program}: {printable(shortened(text), sys.stderr.encoding)}", err=True)
     sys.exit(status)
 
 

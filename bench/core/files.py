@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import io
 import os
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+from stat import S_ISREG
 
 from platformdirs import user_cache_path
 
@@ -34,55 +38,175 @@ def shipped(name: str, checkout: str | None = None) -> Path:
 def directories(data_dir: str | None = None) -> list[Path]:
     """Where data sets are looked for, in order: `data_dir` if given, `$BENCH_DATA` if set, the user's cache."""
     given = [place for place in (data_dir, os.environ.get("BENCH_DATA")) if place]
-    return [*(Path(place).expanduser() for place in given), cache_dir() / "data"]
+    return [*map(expanded, given), cache_dir() / "data"]
+
+
+def expanded(written: str) -> Path:
+    """A path with `~` replaced by a home directory.
+
+    Raises:
+        UserError: there is no such home.
+    """
+    try:
+        return Path(written).expanduser()
+    except RuntimeError:
+        raise UserError(f"{written} starts in a home directory that is not known: write the path in full") from None
 
 
 def search(relative: str, places: Iterable[Path]) -> Path | None:
     """The first of `places` that holds the file `relative`, as a path to that file."""
-    return next((place / relative for place in places if (place / relative).is_file()), None)
+    return next((place / relative for place in places if is_file(place / relative)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file lies there; False for a path that no file can have, such as one that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder lies there; False for a path that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def opened(path: Path) -> BufferedReader:
+    """A regular file, open for reading; a pipe or a device, which might never end, is refused before it is read.
+
+    Raises:
+        UserError: there is none, it is something else, or it cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for a writer.
+        file = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")  # noqa: PTH123, SIM115
+    except (OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else None
+        raise UserError(f"{path} cannot be read ({text or one_line(error)}): check the path and its file") from None
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(f"{path} cannot be read (it is not a regular file): check the path and its file")
+    return file
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    """The sha256 of a file, in hexadecimal.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def md5_of(path: Path) -> str:
-    """The md5 of a file, in hexadecimal, for data of which no better hash is published."""
-    with path.open("rb") as file:
+    """The md5 of a file, in hexadecimal, for data of which no better hash is published.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with opened(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def read_content(path: Path) -> bytes:
+_LONGEST_NAME = 255
+_CHUNK = 1 << 20
+_UNPACKED, _RATIO = 1 << 26, 100
+"""A `.gz` may unpack to 64 MiB, or to a hundred times what was read of it: nothing that is meant packs better."""
+
+
+def read_content(path: Path, most: int | None = None) -> bytes:
     """The bytes of a file; of a `.gz`, what it unpacks to.
 
+    Args:
+        path: the file.
+        most: how many bytes there may be, where something declares it. What is larger is refused before it is read.
+
     Raises:
-        UserError: it cannot be read, or it is not a whole gzip file.
+        UserError: it cannot be read, it is larger than it may be, or it is not a whole gzip file.
+    """
+    with opened(path) as file:
+        if path.suffix == ".gz":
+            return _unpacked(path, file, most)
+        if most is not None and os.fstat(file.fileno()).st_size > most:
+            raise _too_large(path, most)
+        return file.read()
+
+
+def _unpacked(path: Path, file: BufferedReader, most: int | None) -> bytes:
+    content = io.BytesIO()
+    try:
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            while chunk := unpacked.read(_CHUNK):
+                content.write(chunk)
+                bound = max(_UNPACKED, _RATIO * file.tell()) if most is None else most
+                if content.tell() > bound:
+                    raise _too_large(path, bound)
+    except (EOFError, zlib.error, OSError) as error:
+        raise UserError(f"{path} is not a whole gzip file ({one_line(error)}): delete it and fetch it again") from None
+    return content.getvalue()
+
+
+def _too_large(path: Path, most: int) -> UserError:
+    return UserError(f"{path} holds more than {most:,} bytes, which no such file has: delete it and fetch it again")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        UserError: it cannot be read, or it is not UTF-8.
     """
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                return file.read()
-        return path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file ({one_line(error)}): delete it and fetch it again") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({one_line(error)}): check the file and its permissions") from None
+        return read_content(path).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 ({one_line(error)}): correct it or give another") from None
 
 
-def content_sha256(path: Path) -> str:
+def content_sha256(path: Path, most: int | None = None) -> str:
     """The sha256 of what a `.gz` unpacks to, or of any other file itself; packing again does not change it.
 
     Raises:
         UserError: as `read_content`.
     """
-    return hashlib.sha256(read_content(path)).hexdigest()
+    return hashlib.sha256(read_content(path, most)).hexdigest()
+
+
+def memory() -> int:
+    """The bytes of this machine's memory; more than any machine has where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
 
 
 def one_line(error: BaseException) -> str:
     """The text of an error on one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_place(path: Path, folder: bool = True) -> None:
+    """Refuse a place where nothing can be written, before anything is computed for it; nothing is left behind.
+
+    Args:
+        path: where a folder, or a file, is to be made or added to.
+        folder: which of them.
+
+    Raises:
+        UserError: a part of the path is a file or has too long a name, or its nearest folder cannot be written.
+    """
+    with explained(path):
+        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+            raise OSError(errno.ENAMETOOLONG, f"a name in it is longer than {_LONGEST_NAME} bytes")
+        places = path.absolute() if folder else path.absolute().parent
+        home = next(place for place in (places, *places.parents) if os.path.lexists(place))
+        if not home.is_dir() or (not folder and path.is_dir()):
+            raise OSError(errno.ENOTDIR, f"{path if home.is_dir() else home} is not a {'folder' if folder else 'file'}")
+        with tempfile.TemporaryFile(dir=home):
+            pass
 
 
 @contextmanager
@@ -98,6 +222,8 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: the disk is full: free some space, then continue with --resume") from None
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
+    except ValueError as error:  # a zero byte in the path
+        raise UserError(f"{path} cannot be written ({one_line(error)}): choose another --out") from None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

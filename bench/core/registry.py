@@ -13,10 +13,19 @@ from bench.core.types import UserError
 T = TypeVar("T")
 
 
+_LONGEST, _LONGEST_LIST = 200, 500
+
+
 def suggestion(name: str, known: list[str]) -> str:
-    """One clause that names the neighbours of a misspelt name, or all there is."""
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    """One clause that names the neighbours of a misspelt name, or what there is."""
+    near = get_close_matches(name[:_LONGEST], known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    shown = 1
+    while shown < len(known) and len(", ".join(known[: shown + 1])) <= _LONGEST_LIST:
+        shown += 1
+    more = f" and {len(known) - shown} more" if len(known) > shown else ""
+    return f"known: {', '.join(known[:shown])}{more}"
 
 
 class Registry(Generic[T]):

@@ -1,4 +1,4 @@
-"""Words of users and of errors as one short line of text."""
+"""Words of users and of errors as short lines of text that a terminal can show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import unicodedata
 from typing import Any
 
 _LONGEST = 100
+_LONGEST_WORD = 200
+_KEPT = "\n\t\r"
+_SPELLED = {"ε": "eps", "≤": "<=", "≥": ">=", "×": "x", "→": "->", "−": "-", "–": "-", "…": "..."}
 _UNPRINTED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _IN_FILE_NAMES = re.compile(r"[^\w.+=,@()-]+")
@@ -34,3 +37,24 @@ def as_file_name(text: str) -> str:
 def without_tags(text: str) -> str:
     """Markdown in which nothing begins an HTML tag: a name in it may be anybody's."""
     return _TAG.sub("&lt;", text)
+
+
+def shortened(line: str) -> str:
+    """A line whose words are cut in the middle where they are longer than any that is meant, such as endless paths."""
+    cut = _LONGEST_WORD // 2
+    return re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][:cut]}...{word[0][-cut:]}", line)
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """Text of which no letter commands a terminal: control characters are written as escapes.
+
+    Args:
+        text: lines may end and have tabs.
+        encoding: what it will be written in; letters that this lacks are spelled in ASCII.
+    """
+    safe = "".join(letter if letter.isprintable() or letter in _KEPT else ascii(letter)[1:-1] for letter in text)
+    try:
+        safe.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return "".join(letter if letter.isascii() else _SPELLED.get(letter, ascii(letter)[1:-1]) for letter in safe)
+    return safe

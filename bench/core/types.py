@@ -30,6 +30,14 @@ class UserError(Exception):
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is worth knowing of a model before its numbers are believed: a name that `run.json` lists, and a line."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class ThreatModel:
     """What a run is asked: a norm and a budget, or eps None for the smallest perturbation.
 
@@ -105,6 +113,9 @@ class Attack(Protocol):
         needs: the methods that the model must have.
         norms: the norms it can work in, the preferred one first.
         minimal: whether it looks for the smallest perturbation and ignores eps.
+
+    Two more are optional: `gradient_free = True` says that it uses no gradient of the model, `fewest_classes` how many
+    classes it needs.
     """
 
     needs: ClassVar[tuple[str, ...]]

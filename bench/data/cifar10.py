@@ -15,6 +15,13 @@ from bench.data.official import Archive, OfficialFile, Published
 _CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 
 
+_MOST = 10_000 * (1 + 3 * 32 * 32)
+
+
+def _file(name: str, sha256: str) -> OfficialFile:
+    return OfficialFile(name, sha256, most=_MOST)
+
+
 def _decode(sources: Sequence[Source]) -> tuple[Bytes, NDArray[Any]]:
     pixels, labels = zip(*(cifar(source, label_bytes=1) for source in sources), strict=True)
     return np.concatenate(pixels), np.concatenate(labels)[:, 0]
@@ -26,13 +33,27 @@ CIFAR10 = Published(
     layouts=("cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", "cifar10", ""),
     parts={
         "train": (
-            OfficialFile("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-            OfficialFile("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-            OfficialFile("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-            OfficialFile("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-            OfficialFile("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+            OfficialFile(
+                "data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5", most=_MOST
+            ),
+            OfficialFile(
+                "data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed", most=_MOST
+            ),
+            OfficialFile(
+                "data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67", most=_MOST
+            ),
+            OfficialFile(
+                "data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48", most=_MOST
+            ),
+            OfficialFile(
+                "data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", most=_MOST
+            ),
         ),
-        "test": (OfficialFile("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),),
+        "test": (
+            OfficialFile(
+                "test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", most=_MOST
+            ),
+        ),
     },
     decode=_decode,
     archive=Archive(

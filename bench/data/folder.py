@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from bench.core.files import one_line
+from bench.core.files import expanded, is_folder, memory, one_line, opened
 from bench.core.types import ImageSet, UserError
 from bench.data.formats import Bytes, image_set, known_split
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".tif", ".tiff"})
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
+"""The readers that are tried: none of them starts another program, as that of EPS does."""
+_MOST_PIXELS = 1 << 24
 # What becomes grey or RGB bytes without loss; an alpha channel or 16 bits would not.
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 
@@ -45,8 +51,8 @@ class Folder:
         Raises:
             UserError: no such folder or split; no images; images that cannot be read or differ in size or colour.
         """
-        path = self.path.expanduser()
-        if not path.is_dir():
+        path = expanded(str(self.path))
+        if not is_folder(path):
             raise UserError(f"{self.name} is not a folder: write folder:PATH with one directory a class in PATH")
         splits = Folder(path).splits
         known_split(self.name, split, splits)
@@ -63,43 +69,87 @@ class Folder:
         return []
 
 
+def _entries(home: Path) -> list[Path]:
+    try:
+        return list(home.iterdir())
+    except OSError as error:
+        raise UserError(f"{home} cannot be read ({error.strerror}): check its permissions") from None
+
+
 def _classes(home: Path) -> list[str]:
-    names = sorted(entry.name for entry in home.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in _entries(home) if is_folder(entry) and not entry.name.startswith("."))
     if not names:
         raise UserError(f"{home} holds no directories: make one for each class and put its images there")
     return names
 
 
 def _images(home: Path) -> list[Path]:
-    paths = sorted(path for path in home.iterdir() if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
+    paths = sorted(path for path in _entries(home) if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
     if not paths:
         raise UserError(f"{home} holds no images: add some ({' '.join(sorted(_SUFFIXES))}) or remove the directory")
     return paths
 
 
 def _read_all(paths: Sequence[Path]) -> Bytes:
-    first = _read(paths[0])
-    pixels = np.empty((len(paths), *first.shape), np.uint8)
+    pixels = np.empty((0, 0, 0, 0), np.uint8)
     for place, path in enumerate(paths):
-        image = _read(path)
-        if image.shape != first.shape:
-            sizes = f"{_size(image)} and not {_size(first)} as {paths[0].name}"
-            raise UserError(f"{path} is {sizes}: make all images the same size and colour")
-        pixels[place] = image
+        with _opened(path) as image:
+            shape = _shape(path, image)
+            if not place:
+                _check_memory(paths, shape)
+                pixels = np.empty((len(paths), *shape), np.uint8)
+            elif shape != pixels.shape[1:]:
+                sizes = f"{_size(shape)} and not {_size(pixels.shape[1:])} as {paths[0].name}"
+                raise UserError(f"{path} is {sizes}: make all images the same size and colour")
+            pixels[place] = _decoded(path, image)
     return pixels
 
 
-def _size(image: Bytes) -> str:
-    return f"{image.shape[2]}x{image.shape[1]} {'grey' if image.shape[0] == 1 else 'RGB'}"
+def _check_memory(paths: Sequence[Path], shape: Sequence[int]) -> None:
+    """Refuse more images than memory holds, as bytes and as numbers of four bytes, before any is decoded."""
+    needed, there = 5 * len(paths) * math.prod(shape), memory()
+    if needed > there:
+        sizes = f"{len(paths):,} images of {_size(shape)} would take {needed / 2**30:,.1f} GiB of {there / 2**30:,.1f}"
+        raise UserError(f"{paths[0].parents[1]}: {sizes}: give smaller images, or fewer")
 
 
-def _read(path: Path) -> Bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose header has been read, but no pixel."""
+    with opened(path) as file:
+        try:
+            with warnings.catch_warnings():  # of large sizes, which are refused here
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(file, formats=_FORMATS)
+        except Exception as error:  # whatever the readers of the formats raise at a damaged header
+            raise _unreadable(path, error) from None
+        with image:
+            yield image
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read as an image ({one_line(error)[:120]}): replace or remove it")
+
+
+def _shape(path: Path, image: Image.Image) -> tuple[int, int, int]:
+    """(C, H, W) as the header says."""
+    mode = _MODES.get(image.mode)
+    if not mode:
+        raise UserError(f"{path} is stored as {image.mode}: convert it to 8-bit grey or RGB")
+    width, height = image.size
+    if width * height > _MOST_PIXELS:
+        raise UserError(f"{path} is {width}x{height}, more than {_MOST_PIXELS:,} pixels: make it smaller")
+    return (1 if mode == "L" else 3), height, width
+
+
+def _decoded(path: Path, image: Image.Image) -> Bytes:
+    """Its pixels (C, H, W)."""
     try:
-        with Image.open(path) as image:
-            mode = _MODES.get(image.mode)
-            if not mode:
-                raise UserError(f"{path} is stored as {image.mode}: convert it to 8-bit grey or RGB")
-            pixels = np.asarray(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({one_line(error)}): replace or remove it") from None
-    return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
+        pixels = np.asarray(image.convert(_MODES[image.mode]))
+    except Exception as error:  # whatever a decoder raises at damaged content
+        raise _unreadable(path, error) from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[2]}x{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"

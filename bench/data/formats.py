@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -77,7 +78,7 @@ def svhn(source: Source) -> tuple[Bytes, Bytes]:
 
 
 def _exactly(source: Source, start: int, shape: Sequence[int]) -> Bytes:
-    size = start + int(np.prod(shape))
+    size = start + math.prod(shape)
     if len(source.content) != size:
         raise source.fault(f"has {len(source.content):,} bytes, not {size:,}")
     return np.frombuffer(source.content, np.uint8, offset=start).reshape(shape)

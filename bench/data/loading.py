@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bench.core.files import directories
+from bench.core.files import directories, expanded, is_folder
 from bench.core.registry import datasets
+from bench.core.text import shown
 from bench.core.types import ImageSet, UserError
 from bench.data.folder import Folder
 
@@ -45,7 +46,7 @@ def find(name: str) -> DataSet:
         known: DataSet = datasets[name]
         return known
     if not colon or not path:
-        raise UserError(f"{name!r} names no folder: write folder:PATH with one directory a class in PATH")
+        raise UserError(f"{shown(name)} names no folder: write folder:PATH with one directory a class in PATH")
     return Folder(Path(path))
 
 
@@ -57,6 +58,6 @@ def load(name: str, split: str = "test", data_dir: str | None = None) -> ImageSe
     Raises:
         UserError: no such data set, split or `data_dir`; files that are missing, damaged or not the official ones.
     """
-    if data_dir and not Path(data_dir).expanduser().is_dir():
-        raise UserError(f"data directory {data_dir!r} not found: give --data-dir a directory that exists")
+    if data_dir is not None and not (data_dir and is_folder(expanded(data_dir))):
+        raise UserError(f"data directory {shown(data_dir)} not found: give --data-dir a directory that exists")
     return find(name).load(split, directories(data_dir))

@@ -15,8 +15,11 @@ from bench.data.official import OfficialFile, Published
 _HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 
 
+_MOST = 16 + 60_000 * 28 * 28
+
+
 def _file(name: str, sha256: str) -> OfficialFile:
-    return OfficialFile(name, sha256, tuple(host + name for host in _HOSTS))
+    return OfficialFile(name, sha256, tuple(host + name for host in _HOSTS), most=_MOST)
 
 
 def _decode(sources: Sequence[Source]) -> tuple[Bytes, NDArray[Any]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from bench.core.download import fetch
-from bench.core.files import content_sha256, one_line, read_content, search
+from bench.core.files import content_sha256, is_file, one_line, read_content, search
 from bench.core.types import ImageSet, UserError
 from bench.data.formats import Bytes, Source, image_set, known_split
 
@@ -33,13 +35,15 @@ class Reordered:
 class OfficialFile:
     """One official file: its name, the sha256 of its content, and where it is published unless in an archive.
 
-    Where only an md5 of it is known, that stands in place of the sha256. `reordered` are files that pass for it.
+    Where only an md5 of it is known, that stands in place of the sha256. `reordered` are files that pass for it. A file
+    with more bytes than `most` is another's, which is known before it is read or unpacked whole.
     """
 
     name: str
     sha256: str
     urls: tuple[str, ...] = ()
     reordered: tuple[Reordered, ...] = ()
+    most: int = 1 << 28
 
     def order(self, content: bytes) -> str | None:
         """The order of the records in such a file: empty for the official one, None if the content is another's."""
@@ -110,7 +114,7 @@ class Published:
             self._fetch_archive(self.archive, missing, home)
         else:
             for file in missing:
-                fetch(file.urls, home / file.name, file.sha256, content_sha256)
+                fetch(file.urls, home / file.name, file.sha256, partial(content_sha256, most=file.most))
         return [home / file.name for file in self.files]
 
     def _read(self, file: OfficialFile, directories: Sequence[Path]) -> tuple[Source, str]:
@@ -122,7 +126,7 @@ class Published:
             looked = ", ".join(map(str, directories))
             remedy = f'run "bench data fetch {self.name}" or set BENCH_DATA'
             raise UserError(f"{self.name}: {file.name} not found in {looked}: {remedy}")
-        source = Source(path, read_content(path))
+        source = Source(path, read_content(path, file.most))
         order = file.order(source.content)
         if order is None:
             digest = _digest(source.content, file.sha256)
@@ -137,8 +141,8 @@ class Published:
         try:
             with tarfile.open(packed) as tar:
                 for file in wanted:
-                    _extract(tar, f"{archive.folder}/{file.name}", home / file.name, file.sha256)
-        except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+                    _extract(tar, f"{archive.folder}/{file.name}", home / file.name, file)
+        except (tarfile.TarError, KeyError, EOFError, OSError, ValueError, zlib.error) as error:
             raise UserError(f"{packed} cannot be unpacked ({one_line(error)}): delete it and fetch it again") from None
         packed.unlink()
 
@@ -153,16 +157,16 @@ def _digest(content: bytes, like: str) -> str:
 
 def _is_right(path: Path, file: OfficialFile) -> bool:
     try:
-        return path.is_file() and file.order(read_content(path)) is not None
+        return is_file(path) and file.order(read_content(path, file.most)) is not None
     except UserError:
         return False
 
 
-def _extract(tar: tarfile.TarFile, member: str, destination: Path, digest: str) -> None:
+def _extract(tar: tarfile.TarFile, member: str, destination: Path, file: OfficialFile) -> None:
     # Only the names asked for are read, and only as bytes: an archive cannot choose where it writes.
     stream = tar.extractfile(member)
-    content = stream.read() if stream else b""
-    if _digest(content, digest) != digest:
+    content = stream.read(file.most + 1) if stream else b""
+    if _digest(content, file.sha256) != file.sha256:
         raise tarfile.ReadError(f"{member} is not the official file")
     part = destination.with_name(f".part-{os.getpid()}-{destination.name}")
     try:

@@ -18,25 +18,32 @@ _LARGEST = 512
 # Beyond this an image batch leaves the caches of a CPU, and larger batches are slower, not faster.
 _CPU_BYTES = 96 * 2**20
 _GPU_SHARE = 0.25
+# How many times the size of its images TorchScript is taken to need, as nothing can be seen of what it computes.
+_UNSEEN = 64
 
 
 def activation_bytes(model: Classifier, image: Tensor) -> int:
     """Bytes of the leaf modules' outputs for one image (1, C, H, W): about what a backward pass keeps."""
-    sizes = [image.numel() * image.element_size()]
+    # Two images, for some models do not take one, and a copy of them, for some write into what they are given.
+    pair = torch.cat([image, image])
+    sizes = [pair.numel() * pair.element_size()]
 
     def note(_module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
             sizes.append(output.numel() * output.element_size())
 
-    leaves = [m for m in model.modules() if not list(m.children())] if isinstance(model, nn.Module) else []
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    scripts = [part for part in parts if isinstance(part, torch.jit.ScriptModule)]
+    sizes += [_UNSEEN * sizes[0]] if scripts else []
+    leaves = [part for part in parts if not list(part.children()) and part not in scripts]
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
         with torch.no_grad():
-            model(image)
+            model(pair)
     finally:
         for hook in hooks:
             hook.remove()
-    return sum(sizes)
+    return sum(sizes) // len(pair)
 
 
 def batch_size(model: Classifier, image: Tensor) -> int:

@@ -129,6 +129,8 @@ class DetectorEvaluation:
         if job.threats[0].eps is None:
             raise UserError("the joint attack on a detector needs a budget: give --eps")
         images = DetectionImages(job, self.training, parts(job.data.indices, job.seed))
+        if empty := [part for part, places in images.places.items() if not len(places)]:
+            raise UserError(f"{len(job.data)} images leave none for {empty[0]}: give a larger -n")
         measure = self.detector.measure(job.model, self.training)
         self.facts = {**measure.facts, "thresholds": {}, "noise": {}}
         tested = [images.attacked("test", planned) for planned in attacks]

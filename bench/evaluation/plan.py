@@ -70,20 +70,31 @@ def _norm(label: str, attack: Attack, threat: ThreatModel) -> Norm:
     raise UserError(f"attack {label!r} does not work in {threat.norm}: it knows {', '.join(attack.norms)}")
 
 
-def _adaptive(model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
-    """Every adaptive attack that fits; one with `adaptive_to` only where `trained_with` has one of these names."""
-    return [
-        Spec(name)
+def _adaptive(threat: ThreatModel, trained_with: Mapping[str, Any]) -> dict[str, Any]:
+    """Every adaptive attack of a norm; one with `adaptive_to` only where `trained_with` has one of these names."""
+    return {
+        name: kind
         for name, kind in registry.attacks.items()
-        if getattr(kind, "adaptive", False) and threat.norm in kind.norms and not missing_needs(kind, model)
+        if getattr(kind, "adaptive", False) and threat.norm in kind.norms
         if not hasattr(kind, "adaptive_to") or set(kind.adaptive_to) & set(trained_with)
-    ]
+    }
+
+
+def adaptive_missing(
+    written: str, model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]
+) -> dict[str, str]:
+    """The attacks that `adaptive` in a list would stand for if the model had what they need; why not, by name."""
+    if not any(spec.name == ADAPTIVE for spec in parse_specs(written)):
+        return {}
+    lacking = {name: missing_needs(kind, model) for name, kind in _adaptive(threat, trained_with).items()}
+    return {name: f"the model has no {', '.join(needs)}" for name, needs in lacking.items() if needs}
 
 
 def _members(preset: Spec, model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
     adaptive = preset.name == ADAPTIVE
-    members = _adaptive(model, threat, trained_with) if adaptive else parse_specs(_COMPLEMENTARY[threat.norm])
+    fit = [Spec(name) for name, kind in _adaptive(threat, trained_with).items() if not missing_needs(kind, model)]
+    members = fit if adaptive else parse_specs(_COMPLEMENTARY[threat.norm])
     known = {member.name: settable(registry.attacks[member.name]) for member in members}
     for field, _ in preset.fields:
         if not any(field in fields_ for fields_ in known.values()):

@@ -16,8 +16,9 @@ from bench.core.types import CLEAN, UserError
 from bench.evaluation import identity, trust
 from bench.evaluation.plan import missing_needs
 from bench.evaluation.probes.probe import Images, Probe, ProbedRun
-from bench.evaluation.resolve import device_named
 from bench.models import checkpoints, memory_format, precision
+from bench.models.adapted import adapted
+from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
 from bench.store import images as adversarial
 from bench.store import probes, runs
@@ -53,19 +54,19 @@ def probe(
     loaded = checkpoints.load(named)
     if loaded.sha256 != made.record.weights_sha256:
         raise UserError(f"{named} has other weights than this run's: run it again, then probe")
-    for name, look in looks.items():
-        if lacking := missing_needs(look, loaded.model):
-            needs = ", ".join(lacking)
-            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record.model} has not")
     run = probed(made, kept, device_named(device))
     about = {"model": made.record.model, "weights_sha256": loaded.sha256, "versions": provenance()["versions"]}
-    probed_model = loaded.model.to(run.device)
     few = run.clean.x[:16].to(run.device)
+    subject = adapted(loaded.model.to(run.device), few)
+    for name, look in looks.items():
+        if lacking := missing_needs(look, subject):
+            needs = ", ".join(lacking)
+            raise UserError(f"probe {name!r} needs the model to have {needs}: {made.record.model} has not")
     lines = []
-    with frozen(probed_model), precision.precision(tf32=False), memory_format.suited(probed_model, few):
-        identity.refuse_another(probed_model, made, run.clean.x, run.device)
+    with frozen(subject), precision.precision(tf32=False), memory_format.suited(subject, few):
+        identity.refuse_another(subject, made, run.clean.x, run.device)
         for name, look in looks.items():
-            table = look(probed_model, run)
+            table = look(subject, run)
             lines.append(str(probes.write(out or directory, name, table, {"fields": _settings(look), **about})))
     return "\n".join(lines)
 

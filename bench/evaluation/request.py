@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.core.types import Checkpoint, ImageSet, Norm, UserError
+from bench.core.types import Checkpoint, ImageSet, Norm, Note, UserError
 from bench.data import loading, sampling
 from bench.evaluation.eps_order import Order
+from bench.evaluation.notes import met_in_part
 from bench.models import checkpoints
 from bench.models.search_copy import Dtype
+from bench.ops.global_random import seeded
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class Request:
     """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several.
 
     `order` is how a sweep goes through them (see `bench.evaluation.eps_order`), `search_dtype` what attacks compute in
-    (see `bench.models.search_copy`); the judge computes in float32.
+    (see `bench.models.search_copy`); the judge computes in float32. Attacks meet the mean of `eot` draws of a random
+    model, and the gradient of what `backward` names (see `bench.models.backward`). `draws` passes settle the class of a
+    random model; None means as many as the judge takes if the model is random, and one if it is not.
     """
 
     model: str
@@ -35,6 +39,9 @@ class Request:
     batch_size: int | None = None
     device: str = "auto"
     search_dtype: Dtype = "float32"
+    eot: int = 1
+    draws: int | None = None
+    backward: Any = None
     force: bool = False
     save_adversarial: bool = False
     data_dir: str | None = None
@@ -50,6 +57,7 @@ class Subject:
     sha256: str
     data: ImageSet
     exemplars: Callable[[int], tuple[Tensor, Tensor]]
+    notes: tuple[Note, ...] = ()
 
 
 def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
@@ -67,7 +75,8 @@ def subject(request: Request) -> Subject:
     Raises:
         UserError: one of them cannot be had.
     """
-    loaded = checkpoints.load(request.model)
+    with seeded(None, request.seed, "model"):
+        loaded = checkpoints.load(request.model)
     name = request.data or loaded.checkpoint.data
     if not name:
         raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")
@@ -81,4 +90,5 @@ def subject(request: Request) -> Subject:
         there = "train" in loading.find(name).splits
         return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
 
-    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars)
+    partly = met_in_part(data.labels, whole.labels)
+    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars, (partly,) if partly else ())

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bench.core.specs import threat_model
@@ -14,20 +13,8 @@ from bench.core.types import Checkpoint, Classifier, ThreatModel, UserError
 from bench.evaluation.plan import Planned, plan
 from bench.evaluation.request import Request, Subject
 from bench.models import checkpoints
-
-
-def device_named(name: str) -> str:
-    """Resolve "auto" and refuse a device that is not there.
-
-    Raises:
-        UserError: torch does not know it, or it is absent.
-    """
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-    try:
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r} is not available here: use cpu or auto") from None
-    return chosen
+from bench.models.adapted import adapted
+from bench.ops import passes
 
 
 def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
@@ -64,8 +51,22 @@ class Scene:
         Raises:
             UserError: it cannot be had.
         """
-        model: Classifier = checkpoints.load(name).model.to(self.device).requires_grad_(False)
+        few = self.subject.data.images[:16].to(self.device)
+        model = adapted(checkpoints.load(name).model.to(self.device).eval().requires_grad_(False), few)
+        classes = _classes_of(model, few)
+        if classes != self.classes:
+            seen = "does not take these images" if classes is None else f"has {classes} classes, not {self.classes}"
+            raise UserError(f"surrogate {name!r} {seen}: name a model of the same data")
         return model
+
+
+def _classes_of(model: Classifier, images: Tensor) -> int | None:
+    """How many classes a model tells apart; None where it does not take these images."""
+    try:
+        logits = passes.reference_outputs(model, images)
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError):
+        return None
+    return logits.shape[1] if logits.dim() == 2 else None
 
 
 def attacks_of(
@@ -88,7 +89,11 @@ def bound(planned: Planned, scene: Scene) -> Planned:
     """An attack that has asked the scene for what it needs.
 
     Raises:
-        UserError: the scene has not what it needs.
+        UserError: the scene has not what it needs, or the model has too few classes.
     """
+    fewest = getattr(planned.attack, "fewest_classes", 2)
+    if scene.classes < fewest:
+        fault = f"attack {planned.label!r} needs at least {fewest} classes, and the model has {scene.classes}"
+        raise UserError(f"{fault}: use an attack on cross-entropy or the margin")
     bind = getattr(planned.attack, "bind", None)
     return replace(planned, attack=bind(scene)) if bind else planned

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,18 +10,25 @@ from pathlib import Path
 
 import torch
 
-from bench.core.types import Classifier, ImageSet, ThreatModel, UserError
-from bench.evaluation import batching, checks, identity, schedule
-from bench.evaluation.plan import Planned
+from bench.core.from_specs import check_trained_with
+from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError
+from bench.evaluation import batching, checks, identity, indicators, schedule
+from bench.evaluation.description import described
+from bench.evaluation.judge import DRAWS, Repeated
+from bench.evaluation.notes import model_notes
+from bench.evaluation.plan import Planned, adaptive_missing
 from bench.evaluation.request import Request, Subject
-from bench.evaluation.resolve import Scene, attacks_of, bound, device_named, threats
-from bench.models import memory_format, precision, search_copy
+from bench.evaluation.resolve import Scene, attacks_of, bound, threats
+from bench.models import backward, memory_format, precision, search_copy
+from bench.models.adapted import adapted
+from bench.models.search_form import MOST_DRAWS, SearchForm
 from bench.ops import passes
+from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
+from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.continuation import Clean
-from bench.store.provenance import provenance
-from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
+from bench.store.record import Gradients, Record
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -35,6 +41,7 @@ class Prepared:
     job: schedule.Job
     attacks: list[Planned]
     record: Record
+    notes: tuple[Note, ...] = ()
 
 
 @contextmanager
@@ -48,43 +55,70 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
     checks.check_images(tested.data.images, tested.data.name)
     few = tested.data.images[:16].to(device)
-    with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
-        forced = _checked(model, tested.data, device, request.force)
+    with seeded(model, request.seed, "run"), precision.precision(tf32=False):
+        model = adapted(model, few)
+    with (
+        seeded(model, request.seed, "run"),
+        frozen(model),
+        precision.precision(tf32=False),
+        memory_format.suited(model, few),
+    ):
+        failures = checks.model_failures(model, tested.data.images[:32].to(device))
+        checks.admitted([failure for failure in failures if failure.name in checks.FATAL], (), request.force)
+        draws = _draws(request, random="deterministic" in [failure.name for failure in failures])
+        form = SearchForm(request.eot, draws > 1, backward.named(request.backward, device))
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
+        check_trained_with(tested.checkpoint.trained_with, tested.checkpoint.defense)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
-        job = _job(request, tested.data, model, device, asked)
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
+        held = [failure for failure in failures if failure.name not in _excused(request)]
+        forced = checks.admitted(held, [attack.attack for attack in attacks], request.force)
+        notes = (*tested.notes, *model_notes(model, tested.data, device))
+        missing = adaptive_missing(request.attacks, model, asked[0], tested.checkpoint.trained_with)
+        job = _job(request, tested.data, model, device, asked, draws)
         with search_copy.searching(model, request.search_dtype, few) as search:
-            job = replace(job, search=None if search is model else search)
-            record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
-            yield Prepared(job, attacks, replace(record, forced=forced, zero_gradients=_zero_gradients(job)))
+            cheaper = None if search is model else form.of(search, few)
+            job = replace(job, search=cheaper, attacked=form.of(model, few))
+            record = identity.told(described(request, tested, job, attacks, form), tested, job, attacks, classes)
+            record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
+            zero, led = _zero_gradients(job), _gradients(job, request.eot)
+            record = replace(record, zero_gradients=zero, gradients=led)
+            yield Prepared(job, attacks, record, notes)
 
 
-def _checked(model: Classifier, data: ImageSet, device: str, force: bool) -> tuple[str, ...]:
-    """The names of the checks that a model fails and that force lets pass."""
-    failures = checks.model_failures(model, data.images[:32].to(device))
-    fatal = any(failure.name in checks.FATAL for failure in failures)
-    if failures and (fatal or not force):
-        seen = "; ".join(f"check {failure.name!r} failed: {failure.text}" for failure in failures)
-        raise UserError(seen if fatal else f"{seen} (--force goes on, and the run records it)")
-    return tuple(failure.name for failure in failures)
+def _excused(request: Request) -> set[str]:
+    """The checks that a request answers: it averages over randomness, or brings a gradient."""
+    averaged = request.eot > 1 or request.draws is not None
+    return {*(["deterministic"] if averaged else []), *(checks.OF_GRADIENTS if request.backward is not None else [])}
 
 
-def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
+def _draws(request: Request, random: bool) -> int:
+    """How many passes settle the class of an image: one, unless the model is random or the user says it is."""
+    draws = (DRAWS if random or request.eot > 1 else 1) if request.draws is None else request.draws
+    if not 1 + random <= draws <= MOST_DRAWS:
+        raise UserError(f"{draws} draws do not settle a prediction of this model: give --draws 2 to {MOST_DRAWS}")
+    return draws
+
+
+def _job(
+    request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel], draws: int
+) -> schedule.Job:
     """What the chunks of a run have in common: its batch size is settled and clean images are predicted here."""
     size = request.batch_size or batching.batch_size(model, data.images[:1].to(device))
+    repeated = Repeated(draws, request.seed, data.labels, data.indices) if draws > 1 else None
     return schedule.Job(
         model,
         data,
-        schedule.clean_predictions(model, data, size, device),
+        schedule.clean_predictions(model, data, size, device, repeated),
         asked,
         request.seed,
         size,
         device,
         order=request.order,
         keep=request.save_adversarial,
+        draws=draws,
     )
 
 
@@ -92,63 +126,27 @@ def _zero_gradients(job: schedule.Job) -> float | None:
     part = job.data.select(slice(0, 256))
     try:
         return checks.zero_gradient_share(
-            job.model, part.images.to(job.device), part.labels.to(job.device), job.batch_size
+            job.model if job.attacked is None else job.attacked,
+            part.images.to(job.device),
+            part.labels.to(job.device),
+            job.batch_size,
         )
     except RuntimeError:
         return None
 
 
-def _described(planned: Planned) -> AttackEntry:
-    """An attack as `run.json` holds it, with its stages if it has any."""
-    return AttackEntry(
-        spec=planned.label,
-        name=planned.name,
-        norm=planned.norm,
-        minimal=planned.attack.minimal,
-        adaptive=planned.is_adaptive,
-        fields=planned.fields,
-        stages=tuple(StageEntry(spec=stage.label, name=stage.name, fields=stage.fields) for stage in planned.stages),
+def _gradients(job: schedule.Job, eot: int) -> Gradients:
+    """Where the gradients that attacks follow fail."""
+    return indicators.gradient_signs(
+        job.model,
+        job.search or job.attacked or job.model,
+        job.data,
+        job.clean_pred,
+        job.threats[-1],
+        job.batch_size,
+        job.device,
+        eot if job.draws > 1 else None,
     )
-
-
-def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[Planned]) -> Record:
-    written = [threat.written or str(threat.eps) for threat in job.threats if threat.eps is not None]
-    values = [threat.eps for threat in job.threats if threat.eps is not None]
-    sweep = len(values) > 1
-    return Record(
-        model=tested.checkpoint.name,
-        arch=tested.checkpoint.arch,
-        args=dict(tested.checkpoint.args),
-        defense=tested.checkpoint.defense,
-        trained_for=_trained_for(tested),
-        trained_with={name: dict(fields) for name, fields in tested.checkpoint.trained_with.items()},
-        weights_sha256=tested.sha256,
-        data=tested.data.name,
-        split=tested.data.split,
-        indices=tuple(tested.data.indices.tolist()),
-        data_sha256=tested.data.sha256,
-        data_order=tested.data.order,
-        attacks=tuple(_described(planned) for planned in attacks),
-        adaptive=tuple(planned.label for planned in attacks if planned.is_adaptive),
-        norm=job.threats[0].norm,
-        eps=None if sweep or not values else values[0],
-        eps_written=None if sweep or not written else written[0],
-        eps_grid=tuple(zip(values, written, strict=True)) if sweep else None,
-        eps_order=request.order if sweep else None,
-        seed=request.seed,
-        batch_size=job.batch_size,
-        device=job.device,
-        search_dtype=request.search_dtype,
-        save_adversarial=request.save_adversarial,
-        **provenance(),
-        command=request.command,
-        start=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _trained_for(tested: Subject) -> ThreatRecord | None:
-    threat = tested.checkpoint.trained_for
-    return None if threat is None else ThreatRecord(norm=threat.norm, eps=threat.eps)
 
 
 def _trials(job: schedule.Job, chunk: schedule.Chunk) -> set[runs.Trial]:
@@ -204,6 +202,7 @@ def fill(prepared: Prepared, writer: Writer, progress: Progress | None = None) -
         ]
         kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
         images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
+        writer.fail(outcome.failed)
         writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
         if progress:
             progress(outcome)
@@ -219,10 +218,11 @@ def _as_predicted_before(job: schedule.Job, clean: Clean) -> schedule.Job:
 
 def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
     """The same verdicts without a file."""
-    job, rows, seconds = prepared.job, [], dict[str, float]()
+    job, rows, seconds, failed = prepared.job, [], dict[str, float](), dict[str, str]()
     for chunk in schedule.chunks(job, prepared.attacks):
         outcome = schedule.perform(job, chunk)
         rows += outcome.verdicts
+        failed |= outcome.failed
         for label, spent in outcome.seconds.items():
             seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
@@ -230,5 +230,5 @@ def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
     verdicts = runs.frame(rows)
     forwards, backwards = runs.costs(verdicts, prepared.record)
     spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
-    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, finished=True)
+    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, failed=failed, finished=True)
     return runs.Run(verdicts, replace(record, forwards=forwards, backwards=backwards))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,10 +19,11 @@ from bench.core import verdicts
 from bench.core.files import one_line
 from bench.core.types import Attack, Budget, Classifier, ImageSet, ThreatModel, UserError, Verdict
 from bench.evaluation import batching, eps_order
-from bench.evaluation.judge import judge, predictions
+from bench.evaluation.confirming import surer
+from bench.evaluation.judge import Repeated, judge, settled
 from bench.evaluation.ledger import JudgedTrials, Ledger, joined, settle
 from bench.evaluation.plan import Planned
-from bench.ops import passes, rng
+from bench.ops import draws, passes, rng
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Job:
 
     `clean_pred` (N,) are the model's predictions on `data`, in its order; `threats` share a norm and hold one eps each,
     ascending, which are met in `order` (see `bench.evaluation.eps_order`). `keep` says that adversarial examples are
-    wanted. `search`, if given, is a form of the model for attacks to search on (see `bench.models.search_copy`).
+    wanted. `search`, if given, is a cheaper form of the model for attacks to search on (see
+    `bench.models.search_copy`), `attacked` the form that they meet where that one is not right: the model itself, or
+    its draws' mean with another gradient (see `bench.models.search_form`). More than one of `draws` settle a
+    prediction of a random model.
     """
 
     model: Classifier
@@ -44,6 +48,12 @@ class Job:
     order: eps_order.Order = "exact"
     keep: bool = False
     search: Classifier | None = None
+    attacked: Classifier | None = None
+    draws: int = 1
+
+    def repeated(self, part: ImageSet) -> Repeated | None:
+        """How predictions on images of the run are settled, if the model is random."""
+        return Repeated(self.draws, self.seed, part.labels, part.indices) if self.draws > 1 else None
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class Chunk:
 class ChunkResult:
     """Work done: verdicts by attack, then image, then eps, and the seconds that each attack or stage took.
 
-    `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them.
+    `x` and `x_adv` (n, C, H, W) are the clean and the proposed images of the verdicts, if the job keeps them. `failed`
+    says of attacks and stages that could not be made why: their rows are flagged.
     """
 
     chunk: Chunk
@@ -67,12 +78,15 @@ class ChunkResult:
     seconds: dict[str, float]
     x: Tensor | None = None
     x_adv: Tensor | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
 
-def clean_predictions(model: Classifier, data: ImageSet, batch_size: int, device: str) -> Tensor:
+def clean_predictions(
+    model: Classifier, data: ImageSet, batch_size: int, device: str, repeated: Repeated | None = None
+) -> Tensor:
     """Predicted classes (N,) of a prepared model on clean images, on the CPU."""
-    batches = (data.images[at : at + batch_size] for at in range(0, len(data), batch_size))
-    return torch.cat([predictions(passes.reference_outputs(model, x.to(device))).cpu() for x in batches])
+    parts = [slice(at, at + batch_size) for at in range(0, len(data), batch_size)]
+    return torch.cat([settled(model, data.images[at].to(device), repeated and repeated.at(at)).cpu() for at in parts])
 
 
 def epsilons(planned: Planned, threats: Sequence[ThreatModel]) -> list[float | None]:
@@ -100,7 +114,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
     clean_pred = job.clean_pred[chunk.start : chunk.stop]
     bounds = epsilons(planned, job.threats)
     ledgers = {label: Ledger(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
-    seconds = dict.fromkeys(planned.labels, 0.0)
+    seconds, failed = dict.fromkeys(planned.labels, 0.0), dict[str, str]()
     total = ledgers[planned.label]
     unsettled = (clean_pred == part.labels).unsqueeze(1).repeat_interleave(len(bounds), 1)
     began = time.perf_counter()
@@ -110,7 +124,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
             started = time.perf_counter()
             standing = ~total.broken[image, level]
             rows, at = image[standing], level[standing]
-            trials = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()])
+            trials = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()], failed)
             total.write(rows, at, trials)
             if stage is not planned:
                 ledgers[stage.label].take(image, level, total, level)
@@ -119,7 +133,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
         unsettled[image, level] = False
         settle(job.order, unsettled, list(ledgers.values()), total, image, level)
     seconds[planned.label] = time.perf_counter() - began
-    return _result(chunk, part, bounds, ledgers, seconds)
+    return replace(_result(chunk, part, bounds, ledgers, seconds), failed=failed)
 
 
 def _result(
@@ -135,35 +149,57 @@ def _result(
 
 
 def _attacked(
-    job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, rows: Tensor, bounds: list[float | None]
+    job: Job,
+    planned: Planned,
+    part: ImageSet,
+    clean_pred: Tensor,
+    rows: Tensor,
+    bounds: list[float | None],
+    failed: dict[str, str],
 ) -> JudgedTrials:
     """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
 
-    In fewer images at once where memory runs out. Where a search on another form of the model proposed what the judge
-    denies, or met NaN or infinity and broke nothing, the image is searched again on the model itself.
+    In fewer images at once where memory runs out. Where a search on a cheaper form of the model proposed what the judge
+    denies, or met NaN or infinity and broke nothing, the image is searched again on what that is a form of. What the
+    judge denies of a random model's search stands denied: to ask until it agrees would count luck. Where the model has
+    no gradient for the attack, `failed` says so and the images are flagged.
     """
     eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
+    attacked = job.model if job.attacked is None else job.attacked
 
     def attempt(places: Tensor, model: Classifier) -> JudgedTrials:
         some, bound = rows[places], None if eps is None else eps[places].to(job.device)
         x, y = part.images[some].to(job.device), part.labels[some].to(job.device)
         # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
         keys = rng.keys(job.seed, part.indices[some].to(job.device), planned.name)
-        with passes.counted(len(some), job.device) as tally:
-            x_adv = _proposed(planned, model, x, y, Budget(planned.norm, bound), keys)
-        judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound)
+        draws.begin(model, job.seed, planned.name)
+
+        def again(at: Tensor) -> Tensor:
+            budget = Budget(planned.norm, None if bound is None else bound[at])
+            with passes.among(at):
+                return _proposed(planned, model, x[at], y[at], budget, keys[at])
+
+        with passes.counted(len(some), job.device, y) as tally:
+            try:
+                x_adv = _proposed(planned, model, x.clone(), y, Budget(planned.norm, bound), keys)
+                x_adv = surer(model, x, x_adv, y, again)
+            except passes.NoGradientError as fault:
+                failed[planned.label], x_adv = str(fault), x
+                tally.not_finite[:] = True
+        repeated = job.repeated(part.select(some))
+        judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound, repeated)
         return JudgedTrials(x_adv, judged, tally)
 
     def search(places: Tensor) -> JudgedTrials:
         # Finds of a minimal attack lie at the boundary, which another form of the model has elsewhere.
         if job.search is None or eps is None:
-            return attempt(places, job.model)
+            return attempt(places, attacked)
         trials = attempt(places, job.search)
         judged, y = trials.judged, part.labels[rows[places]].to(job.device)
         # A proposal that holds NaN has the size NaN: not 0, which is that of an image left as it was.
         doubtful = (judged.size != 0) | trials.tally.not_finite
         again = (doubtful & ~verdicts.broken(y, y, judged.adv_pred, judged.lawful)).nonzero().squeeze(1)
-        return trials.replaced(again, attempt(places[again.cpu()], job.model)) if len(again) else trials
+        return trials.replaced(again, attempt(places[again.cpu()], attacked)) if len(again) else trials
 
     return batching.halving(search, torch.arange(len(rows)), joined)
 

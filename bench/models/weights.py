@@ -3,55 +3,96 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from bench.core.files import one_line
+from bench.core.files import one_line, opened
+from bench.core.text import shown
 from bench.core.types import UserError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 _DROP = "-"
+_DEEPEST = 8
+_LONGEST_HEADER, _SPARE, _COPIES = 1 << 24, 1 << 26, 8
+"""Bytes of a safetensors header; bytes that a packed file may unpack to, beside so many times the model's."""
 _REFUSED = ("Unsupported global", "Unsupported class", "Unsupported operand", "GLOBAL")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, needed: int = 0) -> dict[str, Tensor]:
     """The state_dict in a `.safetensors` file, or in a torch file (`.pt`, `.pth`), on the CPU.
 
     Wrappers ({"state_dict": ...}, {"net": ...}) and the prefixes of DataParallel and torch.compile are taken off.
 
+    Args:
+        path: the file.
+        needed: the bytes of the model that it is for, which bound what a packed file may unpack to.
+
     Raises:
-        UserError: the file is damaged, holds code, or holds no tensors.
+        UserError: the file is damaged, unpacks to far more than is needed, holds code, or holds no ordinary tensors.
     """
-    content = load_safely(path)
-    while wrapper := next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None):
-        content = content[wrapper]
+    content = _unwrapped(path, load_safely(path, needed))
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) < len(content):
-        held = ", ".join(str(name) for name in list(content)[:5])
+        held = ", ".join(shown(name) for name in list(content)[:5])
         raise UserError(f"{path} is not a state_dict (it holds {held or 'nothing'}): save model.state_dict() alone")
+    for name, tensor in tensors.items():
+        if kind := _unusual(tensor):
+            raise UserError(f"{path} holds {shown(name)} as {kind}, not as plain numbers: save dense float tensors")
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 
-def load_safely(path: Path) -> Mapping[Any, Any]:
+def _unwrapped(path: Path, content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The state_dict inside its wrappers."""
+    for _ in range(_DEEPEST):
+        wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if wrapper is None:
+            return content
+        content = content[wrapper]
+    raise UserError(f"{path} is not a state_dict (it holds one in another without end): save model.state_dict() alone")
+
+
+def _unusual(tensor: Tensor) -> str:
+    """What kind of tensor it is, if its numbers do not simply lie in memory."""
+    if tensor.layout != torch.strided:
+        return "a sparse tensor"
+    kinds = {
+        "a nested tensor": tensor.is_nested,
+        "a tensor without content": tensor.is_meta,
+        "a quantised tensor": tensor.is_quantized,
+        "complex numbers": tensor.is_complex(),
+        f"a {type(tensor).__name__}": type(tensor) not in (Tensor, nn.Parameter, nn.Buffer),
+    }
+    return next((kind for kind, holds in kinds.items() if holds), "")
+
+
+def load_safely(path: Path, needed: int = 0) -> Mapping[Any, Any]:
     """The mapping in a safetensors or torch file, without running any code that it may hold.
 
     Raises:
-        UserError: the file is damaged, holds code, or is not a mapping.
+        UserError: the file is damaged, unpacks to far more than `needed` bytes, holds code, or is not a mapping.
     """
+    with opened(path) as file:
+        _check_declared(path, file, needed)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # a damaged or hostile file can make the readers raise anything
+        with warnings.catch_warnings():  # of kinds of tensors that are refused below
+            warnings.simplefilter("ignore")
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (Exception, RecursionError) as fault:  # a damaged or hostile file can make the readers raise anything
         text = one_line(fault)
         if any(sign in text for sign in _REFUSED):
             raise UserError(
@@ -62,6 +103,34 @@ def load_safely(path: Path) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} is not a state_dict (it holds a {type(content).__name__}): save model.state_dict()")
     return content
+
+
+def _check_declared(path: Path, file: BinaryIO, needed: int) -> None:
+    """Refuse a file that declares more than it can hold or than is needed, before a reader takes the memory."""
+    size = os.fstat(file.fileno()).st_size
+    if path.suffix == ".safetensors":
+        declared, bound = int.from_bytes(file.read(8), "little"), max(min(size - 8, _LONGEST_HEADER), 0)
+    elif zipfile.is_zipfile(file):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                declared = sum(entry.file_size for entry in archive.infolist())
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as fault:
+            text = f"{path} cannot be read as weights ({one_line(fault)}): copy or download it again"
+            raise UserError(text) from None
+        bound = max(size, _SPARE + _COPIES * needed)
+    else:
+        return
+    if declared > bound:
+        raise UserError(
+            f"{path} cannot be read as weights (it declares {declared:,} bytes, more than the {bound:,} that it may "
+            "have): save model.state_dict() alone"
+        )
+
+
+def size_of(model: nn.Module) -> int:
+    """The bytes of a model's parameters and buffers."""
+    sized = [tensor for tensor in model.state_dict().values() if isinstance(tensor, Tensor) and not is_lazy(tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in sized)
 
 
 def renamed(tensors: Mapping[str, Tensor], rename: Mapping[str, str]) -> dict[str, Tensor]:
@@ -117,7 +186,29 @@ def state_sha256(model: nn.Module) -> str:
     """The sha256 of a model's parameters and buffers: names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        if is_lazy(value):
+            raise UserError(f"the model's {name} has no shape yet: pass one batch of images through the model first")
+        for part in _pieces(name, value):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _pieces(name: str, value: Any) -> Iterator[Any]:
+    """What is hashed of an entry of a state: quantised and packed weights, and extra state, too.
+
+    Of an object that is no tensor, number or text only its type.
+    """
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        if tensor.is_quantized:
+            yield str(tensor.qscheme()).encode() + str(tensor.dequantize().double().sum().item()).encode()
+            tensor = tensor.int_repr()
+        yield tensor.reshape(-1).view(torch.uint8).numpy()
+    elif isinstance(value, Mapping | tuple | list):
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in parts:
+            yield from _pieces(f"{name}.{key}", part)
+    else:
+        plain = isinstance(value, str | int | float | bool | bytes | torch.dtype | None)
+        yield f"{name} {value!r}\n".encode() if plain else f"{name} {type(value).__name__}\n".encode()

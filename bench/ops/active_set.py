@@ -6,15 +6,15 @@ bit for bit, however often images leave. The passes that it takes meanwhile are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 from torch import Tensor
 
-from bench.ops import norms
+from bench.ops import norms, passes
 from bench.ops.adam import Adam
+from bench.ops.synchronisation import asks, compacting, steps_between
+
+__all__ = ["COMPACT_EVERY", "Proposals", "compacting", "cut", "due", "everything", "keep", "maybe", "misclassified"]
+__all__ += ["places", "remaining"]
 
 # Leaving has a price: to drop rows the host must know how many are left, for which it waits on a GPU, and every tensor
 # of the others is copied, which on a small net costs as much as a tenth of a pass. When images leave depends on the
@@ -25,33 +25,16 @@ COMPACT_EVERY = 8
 # and after every fourth step later.
 _EAGER, _PATIENT = 8, 4
 
-_every: ContextVar[int | None] = ContextVar("every", default=None)
-
-
-@contextmanager
-def compacting(every: int) -> Iterator[None]:
-    """Inside the block images leave every so many steps, on any device."""
-    token = _every.set(every)
-    try:
-        yield
-    finally:
-        _every.reset(token)
-
-
-def _asks(device: torch.device) -> bool:
-    """Whether asking what a tensor holds costs nothing here."""
-    return device.type == "cpu" and _every.get() in (None, 1)
-
 
 def due(step: int, device: torch.device) -> bool:
     """Whether images leave after this step, counted from 0, so that the host may wait for the device."""
-    every = _every.get() or (COMPACT_EVERY if device.type != "cpu" else 1 if step < _EAGER else _PATIENT)
+    every = steps_between() or (COMPACT_EVERY if device.type != "cpu" else 1 if step < _EAGER else _PATIENT)
     return (step + 1) % every == 0
 
 
 def maybe(mask: Tensor) -> bool:
     """Whether a mask (n,) may be true anywhere: asked where asking is free, taken for granted where it is not."""
-    return not _asks(mask.device) or bool(mask.any())
+    return not asks(mask.device) or bool(mask.any())
 
 
 def places(mask: Tensor) -> Tensor | slice | None:
@@ -59,7 +42,7 @@ def places(mask: Tensor) -> Tensor | slice | None:
 
     No others where asking is free, every row where it is not: what is done with the index must heed the mask as well.
     """
-    if not _asks(mask.device):
+    if not asks(mask.device):
         return slice(None)
     true = mask.nonzero().squeeze(1)
     return true if len(true) else None
@@ -133,4 +116,4 @@ def everything(x: Tensor) -> Tensor:
 
 def misclassified(logits: Tensor, y: Tensor) -> Tensor:
     """Whether (N,) each row of logits (N, K) is predicted as another class than y (N,); NaN predicts nothing."""
-    return (logits.argmax(1) != y) & logits.isfinite().all(1)
+    return (logits.argmax(1) != y) & passes.tells(logits)

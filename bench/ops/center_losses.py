@@ -8,17 +8,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.core.types import HasCenters
-from bench.ops.losses import best_other, margin
+from bench.ops.losses import best_other, margin, scale_of
 from bench.ops.norms import TINY
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity (N,) of the rows of a and b (N, D)."""
-    return F.cosine_similarity(a, b, dim=1, eps=TINY)
+    return F.cosine_similarity(a / scale_of(a), b / scale_of(b), dim=1, eps=TINY)
 
 
 def cosines_to_centers(z: Tensor, centers: Tensor) -> Tensor:
     """Cosine similarity (N, K) of features (N, D) to class centers (K, D)."""
+    z, centers = z / scale_of(z), centers / scale_of(centers)
     return F.normalize(z, dim=1, eps=TINY) @ F.normalize(centers, dim=1, eps=TINY).T
 
 

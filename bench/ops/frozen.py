@@ -11,7 +11,8 @@ from torch import nn
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
     """Every module's mode, every weight's gradient and whether it wants one are afterwards what they were before."""
-    modes = [(module, module.training) for module in model.modules()]
+    # A frozen TorchScript module has no mode.
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
     try:
         yield
@@ -21,6 +22,12 @@ def restored(model: nn.Module) -> Iterator[None]:
         for weight, wanted, gradient in weights:
             weight.requires_grad_(wanted)
             weight.grad = gradient
+
+
+def still(model: nn.Module) -> None:
+    """No weight wants a gradient any more. One by one, for TorchScript knows no call for all."""
+    for weight in model.parameters():
+        weight.requires_grad_(False)
 
 
 @contextmanager
@@ -34,5 +41,6 @@ def frozen(model: object) -> Iterator[None]:
         yield
         return
     with restored(model):
-        model.eval().requires_grad_(False)
+        model.eval()
+        still(model)
         yield

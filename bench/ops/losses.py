@@ -14,11 +14,23 @@ from torch.nn import functional as F
 
 from bench.core.types import Classifier, HasFeatures, UserError
 from bench.ops.norms import TINY
+from bench.ops.synchronisation import asks
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy (N,) of logits (N, K) and labels (N,)."""
     return F.cross_entropy(logits, y, reduction="none")
+
+
+_SURE = 2.0**-20
+"""Cross-entropy below which the true logit's slope, p_y - 1, is rounded by more than a twentieth of itself."""
+
+
+def scale_of(rows: Tensor) -> Tensor:
+    """What (N, 1) to divide rows (N, D) by so that squares of theirs neither vanish nor overflow: 1 if they do not."""
+    largest = rows.detach().abs().amax(1, keepdim=True)
+    ordinary = (largest >= TINY) & (largest <= 1 / TINY)
+    return largest.where(~ordinary & (largest > 0), 1)
 
 
 def best_other(logits: Tensor, y: Tensor) -> Tensor:
@@ -50,6 +62,11 @@ def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
     return logits.topk(count, dim=1).values.unbind(1)
 
 
+def _positive(gap: Tensor) -> Tensor:
+    """Gaps (N,) to divide by; 1 where there is none. No constant is added, for it would outweigh small logits."""
+    return gap.where(gap > 0, 1)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio (N,), larger is worse for the model (Croce and Hein 2020, "An alternative loss").
 
@@ -59,7 +76,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         UserError: there are fewer than 3 classes.
     """
     first, _, third = _highest(logits, 3, "the DLR loss")
-    return margin(logits, y) / (first - third + TINY)
+    return margin(logits, y) / _positive(first - third)
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -69,12 +86,34 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         UserError: there are fewer than 4 classes.
     """
     first, _, third, fourth = _highest(logits, 4, "the targeted DLR loss")
-    return rises(logits, y, target[:, None]).squeeze(1) / (first - (third + fourth) / 2 + TINY)
+    return rises(logits, y, target[:, None]).squeeze(1) / _positive(first - (third + fourth) / 2)
 
 
 def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
     """KL(softmax(clean) || softmax(other)) (N,), gradient through both (TRADES, Zhang et al. 2019, eq. 5)."""
     return F.kl_div(other.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
+def log_odds(logits: Tensor, y: Tensor) -> Tensor:
+    """Log-odds against the true class (N,): logsumexp of the other logits minus the true one."""
+    true = y[:, None]
+    return logits.scatter(1, true, -torch.inf).logsumexp(1) - logits.gather(1, true).squeeze(1)
+
+
+def steep_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy (N,) for an attacker to climb: its gradient keeps its direction as long as float32 holds it.
+
+    Where 1 - p_y nears the rounding of 1, the usual form loses the slope of the true logit, then all of the value,
+    while that of the others goes on; as softplus of the log-odds both fall together, to 1e-45. Other rows are the usual
+    form's to the bit.
+    """
+    usual = cross_entropy(logits, y)
+    sure = usual.detach() < _SURE
+    if asks(usual.device) and not bool(sure.any()):
+        return usual
+    # Rows that are not sure pass through as constants: what is no number there must not reach their gradient.
+    held = torch.where(sure[:, None], logits, logits.detach().nan_to_num())
+    return torch.where(sure, F.softplus(log_odds(held, y)), usual)
 
 
 # Objectives over a whole model.
@@ -83,7 +122,7 @@ def kl_divergence(clean: Tensor, other: Tensor) -> Tensor:
 def ce(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the true label."""
     logits = model(x)
-    return cross_entropy(logits, y), logits
+    return steep_cross_entropy(logits, y), logits
 
 
 def targeted_ce(model: Classifier, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +149,16 @@ def rival_margins(model: Classifier, x: Tensor, y: Tensor, rivals: Tensor) -> tu
     return rises(logits, y, rivals), logits
 
 
+def _spread(logits: Tensor) -> Tensor:
+    """Standard deviation (N, 1) of rows (N, K) of any scale; 1 where all logits are equal."""
+    plain = logits.std(1, correction=0, keepdim=True)
+    largest = logits.abs().amax(1, keepdim=True)
+    largest = largest.where(largest > 0, 1)
+    exact = (logits / largest).std(1, correction=0, keepdim=True) * largest
+    plain = torch.where((plain >= TINY) & (plain <= 1 / TINY), plain, exact)
+    return plain.where(plain > 0, 1)
+
+
 @dataclass(frozen=True)
 class NormalisedCE:
     """Cross-entropy after every row of logits is brought to mean 0 and standard deviation `scale`.
@@ -123,8 +172,7 @@ class NormalisedCE:
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and the model's own logits (N, K)."""
         logits = model(x)
-        spread = logits.detach().std(1, correction=0, keepdim=True).clamp_min(TINY)
-        return cross_entropy(logits * (self.scale / spread), y), logits
+        return cross_entropy(logits * (self.scale / _spread(logits.detach())), y), logits
 
 
 @dataclass(frozen=True)
@@ -136,10 +184,10 @@ class TradesObjective:
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         logits = model(x)
-        return cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
+        return steep_cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
 
 
 def latent_target(model: HasFeatures, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the distance of the features to target features (N, D)."""
     z = model.features(x)
-    return -torch.linalg.vector_norm(z - z_target, dim=1), model.classify(z)
+    return -torch.linalg.vector_norm((z - z_target) / scale_of(z_target), dim=1), model.classify(z)

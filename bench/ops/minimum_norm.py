@@ -11,7 +11,7 @@ from bench.core.types import Classifier, Norm
 from bench.ops import active_set, losses, norms, passes, rng
 from bench.ops.active_set import Proposals
 
-_REACH = 1e30
+_REACH = torch.finfo(torch.float32).max
 
 
 def annealed(first: float, last: float, step: int, steps: int) -> float:
@@ -41,8 +41,7 @@ def fill_zero_gradients(gradient: Tensor, length: Tensor, keys: Tensor, step: in
 
 def unit(gradient: Tensor, keys: Tensor, step: int) -> Tensor:
     """Gradients (N, C, H, W) at length 1 in l2; where one is exactly zero, a random direction drawn by key (N,)."""
-    length = norms.size(gradient, "l2")
-    return fill_zero_gradients(gradient / norms.per_example(length.clamp_min(norms.TINY), gradient), length, keys, step)
+    return fill_zero_gradients(*norms.unit(gradient), keys, step)
 
 
 def inward(gradient: Tensor, z: Tensor) -> Tensor:

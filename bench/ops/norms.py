@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,17 @@ from torch import Tensor
 
 from bench.core.types import Budget, Norm
 from bench.ops import rng, tiling
+from bench.ops.synchronisation import asks
 
 _ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """The norm in which a gradient's size is its largest gain over steps of size 1."""
 TINY = 1e-12
-"""What a length is taken for at least where it divides."""
+"""What the length of a perturbation is taken for at least where it divides."""
+_SMALL, _LARGE = 1e-12, 1e18
+# Between these lengths no square that counts vanishes in float32 and none overflows. The length of a gradient follows
+# the scale of the logits and may lie anywhere: outside, it is measured in units of its largest entry.
+_ORDINARY = 1e-3, 1e4
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:
@@ -43,6 +49,70 @@ def _divide(delta: Tensor, by: Tensor) -> Tensor:
     return delta / per_example(by.clamp_min(TINY), delta)
 
 
+def _extreme(length: Tensor) -> tuple[Tensor, Tensor | slice | None]:
+    """Where (N,) a length is outside the range that float32 measures well, and an index of rows that holds those."""
+    extreme = ~((length >= _SMALL) & (length <= _LARGE))
+    if not asks(length.device):
+        return extreme, slice(None)
+    rows = extreme.nonzero().squeeze(1)
+    return extreme, rows if len(rows) else None
+
+
+def _in_units(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (n, D) in units of their largest entry, and that entry (n, 1); rows of zeros as they are."""
+    flat = gradient.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True)
+    return flat / largest.where(largest > 0, 1), largest
+
+
+def length(gradient: Tensor, norm: Norm) -> Tensor:
+    """Norm (N,) of gradients (N, ...) of any scale: no square or sum on the way vanishes or overflows."""
+    plain = size(gradient, norm)
+    extreme, rows = _extreme(plain)
+    if rows is None or norm == "linf":
+        return plain
+    flat, largest = _in_units(gradient[rows])
+    exact = size(flat, norm) * largest.squeeze(1)
+    plain[rows] = torch.where(extreme[rows] & largest.squeeze(1).isfinite(), exact, plain[rows])
+    return plain
+
+
+def _per_measure(gradient: Tensor, measure: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Gradients (N, ...) of any scale over a measure (n, D) -> (n,) of theirs, and the measure as it was first taken.
+
+    Zero where they are zero.
+    """
+    by = measure(gradient.flatten(1))
+    result = _divide(gradient, by)
+    extreme, rows = _extreme(by)
+    if rows is not None:
+        flat, largest = _in_units(gradient[rows])
+        whole = measure(flat)[:, None]
+        exact = (flat / whole.where(whole > 0, 1)).view_as(result[rows])
+        counts = extreme[rows] & largest.squeeze(1).isfinite()
+        result[rows] = torch.where(per_example(counts, exact), exact, result[rows])
+    return result, by
+
+
+def unit(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients (N, ...) of any scale at length 1 in l2, zero where they are zero, and roughly how long (N,) they were.
+
+    The length is exact between 1e-12 and 1e18, and on the right side of these elsewhere.
+    """
+    return _per_measure(gradient, lambda flat: size(flat, "l2"))
+
+
+def scale(gradient: Tensor) -> Tensor:
+    """What (N,) to divide gradients (N, ...) by for a method whose constants suppose logits of an ordinary scale.
+
+    The length in l2, but 1 where that is ordinary, from 1e-3 to 1e4, and where there is no gradient: there the method
+    is its paper's to the bit.
+    """
+    own = length(gradient, "l2")
+    ordinary = (own >= _ORDINARY[0]) & (own <= _ORDINARY[1])
+    return own.where(~ordinary & (own > 0) & own.isfinite(), 1)
+
+
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The step of size 1 in `norm` that climbs the linearised objective fastest, (N, ...); zero where it is flat.
 
@@ -51,7 +121,7 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return gradient.sign()
     if norm == "l2":
-        return _divide(gradient, size(gradient, "l2"))
+        return unit(gradient)[0]
     flat = gradient.flatten(1)
     if not len(flat):
         return gradient
@@ -61,7 +131,7 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
 
 def unit_mean(gradient: Tensor) -> Tensor:
     """Gradients (N, ...) divided by their mean magnitude, as MI-FGSM accumulates them (Dong et al. 2018, eq. 6)."""
-    return _divide(gradient, gradient.flatten(1).abs().mean(1))
+    return _per_measure(gradient, lambda flat: flat.abs().mean(1))[0]
 
 
 def onto_l1_ball(delta: Tensor, eps: Tensor) -> Tensor:

@@ -8,31 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from bench.core.types import Classifier, Objective
+from bench.ops import draws
+from bench.ops.no_gradient import NoGradientError, explained, out_of_memory
+from bench.ops.synchronisation import asks
+
+__all__ = ["NoGradientError", "Tally", "among", "charge", "classes", "counted", "input_gradient", "jacobian"]
+__all__ += ["out_of_memory", "outputs", "reference_outputs", "tells"]
 
 # CPU kernels take small batches, and the last rows of an odd one, through other code paths that round differently: with
 # whole quadruples from sixteen rows on, a row's logits and gradient are the same bits in any batch.
 _ROWS, _FEWEST = 4, 16
-# CUDA's allocator, its libraries, and torch's CPU allocator on Linux and on Windows.
-_FULL = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
 
 
 class Tally:
-    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity."""
+    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity.
 
-    def __init__(self, count: int, device: torch.device | str = "cpu") -> None:
+    `labels` (N,), if they are known, are the true classes of these images.
+    """
+
+    def __init__(self, count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> None:
+        self.labels = labels
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
 
-    def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
-        """Count a forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += 1
+    def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
+        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
+        self.forwards[rows] += forwards
         self.not_finite[rows] |= bad
         self.backwards[rows] += backwards
 
@@ -47,9 +56,9 @@ _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 @contextmanager
-def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
+def counted(count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> Iterator[Tally]:
     """Count the passes made inside the block for a batch of `count` images."""
-    tally = Tally(count, device)
+    tally = Tally(count, device, labels)
     token = _tally.set(tally)
     try:
         yield tally
@@ -57,17 +66,26 @@ def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
         _tally.reset(token)
 
 
-def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
+def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> None:
     tally = _tally.get()
     if tally is not None:
-        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
+        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, forwards, backwards)
+
+
+def _labels(rows: Tensor | None, seen: int) -> Tensor | None:
+    """The labels of images at `rows` (n,), or of a whole batch of as many as were `seen`, if they are known."""
+    tally = _tally.get()
+    if tally is None or tally.labels is None:
+        return None
+    return tally.labels[:seen] if rows is None else tally.labels[rows]
 
 
 @contextmanager
 def among(rows: Tensor) -> Iterator[None]:
     """Inside, the places of images are counted as if the batch held those at `rows` (n,) alone."""
     outer = _tally.get()
-    with counted(len(rows), rows.device) as tally:
+    labels = None if outer is None or outer.labels is None else outer.labels[rows]
+    with counted(len(rows), rows.device, labels) as tally:
         yield
     if outer is not None:
         outer.add_all(rows, tally)
@@ -86,16 +104,41 @@ def _pad(tensor: Tensor) -> Tensor:
     return torch.cat([tensor, tensor[-1:].expand(short, *tensor.shape[1:])]) if short and len(tensor) else tensor
 
 
-def _not_finite(*tensors: Tensor) -> Tensor:
-    # The sum of a row is finite only if every entry is; one cheap pass, and no synchronisation.
-    return ~torch.stack([t.flatten(1).sum(1) for t in tensors]).isfinite().all(0)
+def _own(x: Tensor) -> Tensor:
+    """Padded images (n, C, H, W) in memory that nobody else holds: a model may write into what it is given."""
+    padded = _pad(x)
+    return padded.clone() if padded is x else padded
+
+
+def tells(logits: Tensor) -> Tensor:
+    """Whether (N,) rows of logits (N, K) tell a class: no NaN, no +infinity, and not -infinity throughout.
+
+    A class at -infinity is one that the model rules out.
+    """
+    return logits.amax(1).isfinite()
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    """Whether (N,) every entry of rows (N, ...) is finite."""
+    flat = tensor.flatten(1)
+    # A sum is finite only if every entry is, but overflows where entries are finite and large: then all are looked at.
+    good = flat.sum(1).isfinite()
+    if not asks(tensor.device) or not bool(good.all()):
+        good = good | flat.isfinite().all(1)
+    return good
+
+
+def _plain(tensor: Tensor, like: Tensor) -> Tensor:
+    """Floating-point outputs in the precision of the images: what an attack computes with them must not mix two."""
+    return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
 
 
 def reference_outputs(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`call(x)` (N, ...) without a gradient, for images other than the attacked ones: counted for none of them."""
     with torch.no_grad():
-        result = call(_pad(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
-    return result[: len(x)]
+        result = call(_own(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
+    # A model may hand out memory that it writes to at its next call.
+    return _plain(result[: len(x)], x).clone()
 
 
 def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -103,10 +146,11 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
     """
-    result = reference_outputs(call, x)
+    made = list(draws.each(call, lambda: reference_outputs(call, x)))
     if len(x):
-        _count(rows, len(x), _not_finite(result), backwards=0)
-    return result
+        good = torch.stack([tells(part) if part.dim() == 2 else _finite(part) for part in made]).all(0)
+        _count(rows, len(x), ~good, draws.count(call), backwards=0)
+    return draws.decided(call, made, _labels(rows, len(x)))
 
 
 def classes(model: Classifier, x: Tensor) -> int:
@@ -114,24 +158,42 @@ def classes(model: Classifier, x: Tensor) -> int:
     return reference_outputs(model, x[:0]).shape[1]
 
 
+def _climbed(
+    objective: Objective, model: object, x: Tensor, y: Tensor, references: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """An objective's values (n,) or (n, J) at padded images, logits (n, K), and a gradient for each of 1 or J values.
+
+    Raises:
+        NoGradientError: there is none.
+    """
+    leaf = _pad(x).detach().requires_grad_(True)
+    with torch.enable_grad():
+        with explained(cut_off=False):
+            values, logits = objective(model, leaf.clone(), _pad(y), *map(_pad, references))
+        columns = [column.sum() for column in values.unbind(1)] if values.dim() == 2 else [values.sum()]
+        last = len(columns) - 1
+        with explained(cut_off=True):
+            slopes = [torch.autograd.grad(total, leaf, retain_graph=j < last)[0] for j, total in enumerate(columns)]
+    values, logits = (_plain(part.detach()[: len(x)], x) for part in (values, logits))
+    return values, logits, [slope[: len(x)] for slope in slopes]
+
+
 def input_gradient(
     objective: Objective, model: object, x: Tensor, y: Tensor, *references: Tensor, rows: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward pass: an objective's values (N,), logits (N, K) and input gradient (N, C, H, W).
 
+    Of an averaged model as many as it has draws, and the means of all three.
     `model` is whatever the objective takes. The gradient is with respect to the input alone: no weight gradient is ever
     computed.
     """
     if not len(x):
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
-    padded = _pad(x).detach().requires_grad_(True)
-    with torch.enable_grad():
-        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
-        (gradient,) = torch.autograd.grad(values.sum(), padded)
-    values, logits, gradient = values.detach()[: len(x)], logits.detach()[: len(x)], gradient[: len(x)]
-    gradient = gradient.contiguous()
-    _count(rows, len(x), _not_finite(logits, gradient), backwards=1)
-    return values, logits, gradient
+    once = partial(_climbed, objective, model, x, y, references)
+    values, made, slopes = zip(*draws.each(model, once), strict=True)
+    logits, gradient = draws.decided(model, made, y), draws.mean([slope for (slope,) in slopes]).contiguous()
+    _count(rows, len(x), ~(tells(logits) & _finite(gradient)), len(made), backwards=len(made))
+    return draws.mean(values), logits, gradient
 
 
 def jacobian(
@@ -141,20 +203,8 @@ def jacobian(
 
     `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
     """
-    padded = _pad(x).detach().requires_grad_(True)
-    with torch.enable_grad():
-        values, logits = objective(model, padded, _pad(y), *map(_pad, references))
-        columns = [column.sum() for column in values.unbind(1)]
-        last = len(columns) - 1
-        slopes = [torch.autograd.grad(total, padded, retain_graph=j < last)[0] for j, total in enumerate(columns)]
-    gradients = torch.stack(slopes, 1)[: len(x)]
-    values, logits = values.detach()[: len(x)], logits.detach()[: len(x)]
-    _count(rows, len(x), _not_finite(logits, gradients), backwards=len(columns))
-    return values, logits, gradients
-
-
-def out_of_memory(fault: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or in torch's CPU allocator, not that a call is wrong."""
-    if isinstance(fault, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(fault, RuntimeError) and any(sign in str(fault).lower() for sign in _FULL)
+    once = partial(_climbed, objective, model, x, y, references)
+    values, made, slopes = zip(*draws.each(model, once), strict=True)
+    logits, gradients = draws.decided(model, made, y), draws.mean([torch.stack(part, 1) for part in slopes])
+    _count(rows, len(x), ~(tells(logits) & _finite(gradients)), len(made), backwards=len(made) * gradients.shape[1])
+    return draws.mean(values), logits, gradients

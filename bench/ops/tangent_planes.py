@@ -39,7 +39,8 @@ def onto_plane(z: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     # In linf all pixels move at one pace until they meet a face of the box, in l2 in proportion to their slope, in l1
     # one after the other, the steepest first. Slopes are relative to the steepest.
     start, w = z.flatten(1), slope.flatten(1)
-    steepest = w.abs().amax(1, keepdim=True).clamp_min(_TINY)
+    steepest = w.abs().amax(1, keepdim=True)
+    steepest = steepest.where(steepest > 0, 1)
     w = w * torch.where(gap < 0, -1.0, 1.0).to(w)[:, None] / steepest
     gain, goal = w.abs(), (gap.abs()[:, None] / steepest).to(w)
     # Spelled out, as a `where` between masks takes three times as long on a CPU: 1 - start uphill, start downhill.

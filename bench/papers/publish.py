@@ -53,9 +53,9 @@ def load(places: Sequence[Path], skipped: Callable[[str], None] | None = None) -
             runs.append(made)
     if not runs and len(faults) == 1:
         raise faults[0][1]
-    for place, why in faults:
+    for place, cause in faults:
         if skipped:
-            skipped(f"skipped {place}: {why}")
+            skipped(f"skipped {place}: {cause}")
     if not runs:
         raise UserError(f"none of the {len(faults)} runs under {', '.join(map(str, places))} can be read")
     return runs

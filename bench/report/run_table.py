@@ -102,7 +102,7 @@ def _stated(table: pd.DataFrame) -> list[str]:
 def console(run: Run) -> str:
     """The run's table for a terminal, under one line that states the protocol."""
     table = render.console(measures.summary(run), measures.budgets(run.record))
-    return f"{protocol(run)}\n\n{table}"
+    return "\n".join([f"{protocol(run)}\n\n{table}", *run.record.remarks])
 
 
 def sweep_console(run: Run) -> str:

@@ -58,6 +58,25 @@ class AttackEntry(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gradients(JsonRecord):
+    """Where gradients fail: a letter for each of a run's first images, in the order of `indices`.
+
+    "." for a gradient that leads somewhere, "x" for one that does not, "-" where the model gets the clean image wrong.
+
+    Args:
+        step: the size of the step that was tried.
+        cross_entropy: whether a step along its gradient raises the margin more than the opposite step.
+        margin: the same of the margin's gradient.
+        rough: whether the mean gradient of points near by leads much further; of fewer images, or of none.
+    """
+
+    step: float
+    cross_entropy: str
+    margin: str
+    rough: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Session(JsonRecord):
     """A later session that went on with a run."""
 
@@ -143,6 +162,9 @@ class Record(ModelRecord, Versioned):
     `classes`, `image` (the shape of an image), `sources` (the sha256 of each file of a user's own model or attack) and
     `behaviour` say which model it was; `verdicts_sha256` (of the plain text) and `adversarial_sha256` sign what a
     finished run holds. Older runs have none of them.
+
+    `notes` are names of what is worth knowing of the model (see `bench.evaluation.notes`), `adaptive_missing` says why
+    attacks are not among `adaptive`, `failed` why all or some rows of an attack are flagged.
     """
 
     data: str
@@ -162,6 +184,10 @@ class Record(ModelRecord, Versioned):
     device: str = "cpu"
     dtype: str = "float32"
     search_dtype: str = "float32"
+    eot: int = optional(1)
+    draws: int = optional(1)
+    backward: str | None = optional(None)
+    backward_sha256: str = optional("")
     save_adversarial: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     python: str = ""
@@ -172,6 +198,10 @@ class Record(ModelRecord, Versioned):
     start: str = ""
     forced: tuple[str, ...] = ()
     zero_gradients: float | None = number(None, low=0, high=1)
+    gradients: Gradients | None = field(default=None, metadata={"optional": True})
+    notes: tuple[str, ...] = optional(())
+    adaptive_missing: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
+    failed: Mapping[str, str] = field(default_factory=dict, metadata={"optional": True})
     seconds: float = number(0.0, low=0)
     attack_seconds: Mapping[str, float] = field(default_factory=dict, metadata={"bounds": Bounds(low=0)})
     forwards: int = number(0, low=0)
@@ -184,6 +214,14 @@ class Record(ModelRecord, Versioned):
     behaviour: Behaviour | None = optional(None)  # noqa: RUF009
     verdicts_sha256: str = optional("")
     adversarial_sha256: str = optional("")
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the run must know, a line each: attacks that were not made, and why."""
+        reasons = dict.fromkeys(self.adaptive_missing.values())
+        groups = {reason: [name for name, why in self.adaptive_missing.items() if why == reason] for reason in reasons}
+        left_out = [f"adaptive leaves out {', '.join(names)}: {reason}" for reason, names in groups.items()]
+        return *left_out, *(f"{attack} could not be made: {reason}" for attack, reason in self.failed.items())
 
     @property
     def labels(self) -> tuple[str, ...]:

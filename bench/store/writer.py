@@ -129,6 +129,12 @@ class Writer:
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self._save()
 
+    def fail(self, reasons: Mapping[str, str]) -> None:
+        """Note why attacks could not be made, by name, before their rows are added."""
+        if not reasons.items() <= self.record.failed.items():
+            self.record = replace(self.record, failed={**self.record.failed, **reasons})
+            self._save()
+
     def done(self) -> set[runs.Trial]:
         """The trials that have their row (see `store.trial`)."""
         return self._done

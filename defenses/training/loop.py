@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bench.core.registry import attacks
 from bench.core.specs import parse_eps
 from bench.core.types import Budget, ImageSet, UserError
 from bench.ops import passes, rng
+from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
 from defenses.defense import Trainee
 from defenses.training import augment, optimizers, setup, stanza, state
@@ -53,11 +55,11 @@ def train(recipe: Recipe, out: Path, resume: bool = False, command: str = "", da
         UserError: the recipe cannot be carried out here, or the directory holds another training.
         DivergedError: the training diverged; the state of the last good epoch stays.
     """
-    device = setup.device_of(recipe.train.device)
+    device = torch.device(device_named(recipe.train.device))
     data, held_out = setup.images(recipe.data, device, data_dir)
     trainee = setup.trainee_of(recipe, data)
     path, progress = out / "state.pt", Progress()
-    if path.exists():
+    if os.path.lexists(path):
         if not resume:
             raise UserError(f"{out} holds a training: continue it with --resume or choose another --out")
         progress = state.restore(path, recipe, trainee)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from bench.core.fields import Wording, build
+from bench.core.files import is_file
 from bench.core.registry import suggestion
 from bench.core.text import shown
 from bench.core.toml import parse_toml, read_toml
 from bench.core.types import UserError
+from bench.models.stanzas import check_source
 
 T = TypeVar("T")
+_DEEPEST = 20
 RECIPES = Path(__file__).parents[1] / "recipes"
 _WORDING = Wording(
     unknown="recipe key {what}{field} is unknown: {remedy}",
@@ -68,9 +72,20 @@ def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, An
     table["name"] = path.stem
     for setting in settings:
         _apply(table, setting)
-    if not isinstance(table["name"], str) or not table["name"].replace("-", "").replace("_", "").isalnum():
-        raise fault("name", f"is {shown(table['name'])}", "use letters, digits, - and _")
+    if not isinstance(table["name"], str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", table["name"]):
+        raise fault("name", f"is {shown(table['name'])}", "use at most 100 letters, digits, - and _")
+    _check_arch(table, path)
     return table, f"defenses/recipes/{path.name}" if path.parent == RECIPES else str(named)
+
+
+def _check_arch(table: Mapping[str, Any], path: Path) -> None:
+    """Hold the architecture of a recipe to what a stanza may name, since its stanza will."""
+    model = table.get("model")
+    if isinstance(model, Mapping) and isinstance(arch := model.get("arch"), str):
+        try:
+            check_source(arch, path.parent)
+        except UserError as refusal:
+            raise UserError(f"recipe {path}: model.{refusal}") from refusal
 
 
 def names() -> list[str]:
@@ -81,7 +96,7 @@ def names() -> list[str]:
 def _find(named: str, beside: Path | None = None) -> Path:
     places = [Path(named), *([beside / f"{named}.toml"] if beside else []), RECIPES / f"{named}.toml"]
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return place
     if "/" in named or named.endswith(".toml"):
         raise UserError(f"recipe {named} does not exist: check the path, or name a built-in one")
@@ -89,13 +104,15 @@ def _find(named: str, beside: Path | None = None) -> Path:
 
 
 def _with_parents(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise UserError(f"recipe {path} extends itself: remove one extends")
+    if path in seen or len(seen) > _DEEPEST:
+        raise UserError(f"recipe {path} extends itself, or too many others: remove one extends")
     table = read_toml(path)
     parent = table.pop("extends", None)
     if parent is None:
         return table
-    return _merged(_with_parents(_find(str(parent), path.parent), (*seen, path)), table)
+    if not isinstance(parent, str) or not parent:
+        raise fault("extends", f"is {shown(parent)}", "name a recipe")
+    return _merged(_with_parents(_find(parent, path.parent), (*seen, path)), table)
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

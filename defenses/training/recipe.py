@@ -33,7 +33,7 @@ class DataPart:
     name: str
     held_out: int = 0
     limit: int | None = bounded(None, low=1)
-    crop_padding: int = 0
+    crop_padding: int = bounded(0, low=0, high=256)
     crop_fill: float = bounded(0.0, low=0, high=1)
     flip: bool = False
 

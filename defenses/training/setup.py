@@ -8,31 +8,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bench.core.terminal import announce
 from bench.core.types import ImageSet, UserError
 from bench.data.loading import load
-from bench.models.factory import build
+from bench.models.factory import build, is_factory
 from bench.models.precision import in_bfloat16
 from bench.ops import passes, rng
 from defenses.defense import Trainee
 from defenses.training.optimizers import optimizer_maker
 from defenses.training.recipe import DataPart, Recipe
-
-
-def device_of(name: str) -> torch.device:
-    """The device of this name; auto is CUDA where there is one.
-
-    Raises:
-        UserError: it is unknown or absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        text = str(error).partition("\n")[0]
-        raise UserError(f"device {name!r} cannot be used ({text}): choose cpu, cuda or auto") from None
-    return device
 
 
 def images(part: DataPart, device: torch.device, data_dir: str | None = None) -> tuple[ImageSet, ImageSet]:
@@ -64,9 +48,12 @@ def model_of(recipe: Recipe) -> nn.Module:
     Raises:
         UserError: the architecture refuses its arguments.
     """
+    home = Path(recipe.path).parent
+    if is_factory(recipe.model.arch):
+        announce(f"recipe {recipe.name} runs {home / recipe.model.arch.rpartition(':')[0]}, which it names")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        return build(recipe.model.arch, recipe.model.args, Path(recipe.path).parent)
+        return build(recipe.model.arch, recipe.model.args, home)
 
 
 def trainee_of(recipe: Recipe, data: ImageSet) -> Trainee:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -12,9 +13,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from bench.core.files import write_atomically
+from bench.core.files import explained, is_file, read_text, write_atomically
+from bench.core.text import shown
 from bench.core.types import Checkpoint, UserError
-from bench.models import stanzas
+from bench.models import stanza_text, stanzas
 from bench.models.weights import fit, read_tensors
 from defenses.training.recipe import Recipe
 
@@ -36,7 +38,7 @@ def write(out: Path, recipe: Recipe, model: nn.Module, command: str) -> None:
     write_atomically(out / WEIGHTS, content)
     fit(model, read_tensors(out / WEIGHTS))
     stanza = stanza_of(recipe, hashlib.sha256(content).hexdigest(), command)
-    write_atomically(out / STANZA, stanzas.text_of(stanza))
+    write_atomically(out / STANZA, stanza_text.text_of(stanza))
 
 
 def stanza_of(recipe: Recipe, sha256: str, command: str) -> Checkpoint:
@@ -71,20 +73,21 @@ def adopt(directory: Path, registry: Path, name: str | None = None) -> list[Path
     Raises:
         UserError: the directory holds no finished training, or the name is none for a stanza.
     """
-    if not (directory / STANZA).is_file():
-        raise UserError(f"{directory} holds no {STANZA}: finish its training with --resume")
+    if missing := [name for name in (STANZA, WEIGHTS, LOG) if not is_file(directory / name)]:
+        raise UserError(f"{directory} holds no {missing[0]}: finish its training with --resume")
     trained = list(stanzas.read(directory / STANZA).values())
     if len(trained) != 1:
         raise UserError(f"{directory / STANZA} holds {len(trained)} models, not 1: train again")
     name = name or trained[0].name
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise UserError(f"a model cannot be named {name!r}: take letters, digits, _ and -")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+        raise UserError(f"a model cannot be named {shown(name)}: take letters, digits, _ and -")
     weights = registry.parent / "checkpoints" / f"{name}.safetensors"
     log = registry.parent / "results" / "training" / f"{name}.csv"
-    old = registry.read_text(encoding="utf-8") if registry.exists() else ""
-    new = stanzas.with_stanza(old, replace(trained[0], name=name, weights=f"checkpoints/{weights.name}"))
+    old = read_text(registry) if os.path.lexists(registry) else ""
+    new = stanza_text.with_stanza(old, replace(trained[0], name=name, weights=f"checkpoints/{weights.name}"))
     for source, target in ((directory / WEIGHTS, weights), (directory / LOG, log)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
     write_atomically(registry, new)
     return [registry, weights, log]

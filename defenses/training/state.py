@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.files import write_atomically
+from bench.core.files import one_line, write_atomically
 from bench.core.types import UserError
 from bench.models.weights import load_safely
 from defenses.defense import Trainee
@@ -68,8 +68,21 @@ def restore(path: Path, recipe: Recipe, trainee: Trainee) -> Progress:
         raise UserError(f"{path} is not a training's state: delete it and train again")
     if content["recipe"] != fingerprint(recipe):
         raise UserError(f"{path} was made by another recipe or other settings: give the same ones, or another --out")
-    trainee.model.load_state_dict(content["model"])
-    trainee.modules.load_state_dict(content["modules"])
-    for name, optimizer in trainee.optimizers.items():
-        optimizer.load_state_dict(content["optimizers"][name])
-    return Progress(**content["progress"])
+    try:
+        trainee.model.load_state_dict(content["model"])
+        trainee.modules.load_state_dict(content["modules"])
+        for name, optimizer in trainee.optimizers.items():
+            optimizer.load_state_dict(content["optimizers"][name])
+        progress = Progress(**content["progress"])
+        _check_log(progress)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as fault:
+        text = one_line(fault)[:120]
+        raise UserError(f"{path} is damaged ({text}): delete it and train again") from None
+    return progress
+
+
+def _check_log(progress: Progress) -> None:
+    """Hold the log to what the loop writes: rows of numbers by name."""
+    cells = [(name, cell) for row in progress.log for name, cell in row.items()]
+    if not all(isinstance(name, str) and isinstance(cell, int | float | None) for name, cell in cells):
+        raise ValueError("its log is no table of numbers")

@@ -17,7 +17,7 @@ from torch import nn
 from bench.core.registry import architectures, defenses
 from bench.core.types import Checkpoint, UserError
 from bench.data.loading import load as load_data
-from bench.models import stanzas
+from bench.models import stanza_text, stanzas
 from bench.models.weights import fit, read_tensors
 from bench.ops import center_losses, losses, rng
 from bench.ops.frozen import frozen
@@ -265,7 +265,7 @@ def test_what_is_stored_is_what_was_evaluated_and_loads_by_name(tmp_path: Path) 
 def test_replacing_a_stanza_leaves_its_neighbours() -> None:
     b = '# about b\n[b]\nx = "2"\n# inside b\ny = "3"\n\n[b.rename]\np = "q"\n'
     text = f'[a]\nx = "1"\n\n{b}\n# about c\n[c]\nx = "4"\n'
-    new = stanzas.with_stanza(text, Checkpoint("b", "5"))
+    new = stanza_text.with_stanza(text, Checkpoint("b", "5"))
     assert tomllib.loads(new) == {"a": {"x": "1"}, "b": {"arch": "5"}, "c": {"x": "4"}}
     assert "# about b\n[b]" in new and "# about c\n[c]" in new
 
@@ -310,7 +310,7 @@ def test_every_recipe_reads_and_states_its_source(name: str) -> None:
         (["model.arch=digits_cn"], "did you mean digits_cnn"),
         (["model.args.classes=9"], "set model.args.classes"),
         (["data.held_out=2000"], "leaves none"),
-        (["train.device=gpu"], "choose cpu, cuda or auto"),
+        (["train.device=gpu"], "use cpu or auto"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings: list[str], said: str, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Make the gallery's table: what each model seems to hold, what its audit says, and what is left after its advice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report import render
+from bench.store.record import Record
+from tests.gallery.models import BROKEN, SOUND
+from tests.gallery.trial import Factory, Trial, tried
+
+_IMAGES = 200
+_OUT = Path("results/gallery")
+
+
+def _row(factory: Factory, kind: str, trial: Trial) -> dict[str, object]:
+    return {
+        "model": factory.__name__,
+        "kind": kind,
+        "clean_accuracy": trial.clean,
+        "pgd_accuracy": trial.plain,
+        "adaptive_accuracy": trial.first,
+        "signs": "; ".join(dict.fromkeys(sign.name for sign in trial.signs)),
+        "then": "; ".join(_named(run.record) for run in trial.runs[1:]),
+        "last_accuracy": trial.last,
+    }
+
+
+def _named(record: Record) -> str:
+    attacks = ",".join(attack.spec for attack in record.attacks)
+    eot = f" --eot {record.eot}" if record.eot > 1 else ""
+    return attacks + eot + (f" --backward {record.backward}" if record.backward else "")
+
+
+def main() -> None:
+    """Write the table as CSV and Markdown."""
+    rows = []
+    for kind, factories in (("broken", BROKEN), ("sound", SOUND)):
+        for factory in factories:
+            rows.append(_row(factory, kind, tried(factory, _IMAGES)))
+            print(rows[-1], flush=True)
+            table = pd.DataFrame(rows)
+            _OUT.mkdir(parents=True, exist_ok=True)
+            (_OUT / "gallery.csv").write_text(render.csv(table), encoding="utf-8")
+            (_OUT / "gallery.md").write_text(render.markdown(table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
