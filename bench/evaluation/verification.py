@@ -111,7 +111,7 @@ def verify(
             raise UserError(f"{directory} was made with {unlike}: name a model with --model to judge by it anyway")
         disagreeing = tuple(_disagreeing(judged_by, made, kept))
     other = (f"{name} is not the model of this run, which was {unlike}",) if unlike else ()
-    judged = f"labels, predictions, sizes and lawfulness of every row, judged anew by {name} ({loaded.sha256[:12]})"
+    judged = f"predictions, sizes and lawfulness of every row, judged anew by {name} ({loaded.sha256[:12]})"
     return replace(
         first,
         disagreeing=disagreeing,

@@ -40,7 +40,7 @@ def load(places: Sequence[Path], skipped: Callable[[str], None] | None = None) -
     paths = dict.fromkeys(path for place in places for path in sorted(place.rglob("*.json")) if path.name in kinds)
     if not paths:
         raise UserError(f"no runs under {', '.join(map(str, places))}: give --runs")
-    runs, faults = [], []
+    runs, faults = list[Run](), list[tuple[Path, UserError]]()
     for path in paths:
         try:
             made = kinds[path.name](path.parent)

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from bench.core.files import write_atomically
 
@@ -38,6 +39,9 @@ def save(figure: Figure, path: Path) -> None:
         UserError: the disk is full or the place cannot be written.
     """
     content = io.BytesIO()
+    for text in figure.findobj(Text):
+        # A name is shown as it is; matplotlib's own numbers are written when it draws.
+        text.set_parse_math("$" not in text.get_text())
     # Without the software's name, equal figures are equal files.
     figure.savefig(content, format="png", metadata={"Software": None})
     write_atomically(path, content.getvalue())

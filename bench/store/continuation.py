@@ -87,9 +87,9 @@ def unproven(home: Path, old: Record) -> list[str]:
 
 
 def _in_words(key: str, old: Record, new: Record) -> str:
-    if key == "sources" and old.sources and new.sources:
+    if key == "sources" and old.sources is not None and new.sources is not None:
         names = [name for name in {**old.sources, **new.sources} if old.sources.get(name) != new.sources.get(name)]
-        return f"another {', '.join(names)}" if names else "other sources"
+        return f"another {', '.join(names)}"
     shown = [json.dumps(side.to_dict().get(key, getattr(side, key)), default=repr) for side in (old, new)]
     if max(map(len, shown)) > 80:
         return f"other {key}" if key.endswith("s") else f"another {key}"

@@ -161,7 +161,8 @@ def open_folder(directory: Path) -> Writer:
     lock = FolderLock.take(directory)
     if any((directory / name).exists() for name in (RECORD, "run.json", "verdicts.csv", "verdicts.csv.gz")):
         lock.release()
-        raise UserError(f"{directory} holds another run: choose another --out")
+        remedy = ", or keep it with --resume" if (directory / RECORD).exists() else ""
+        raise UserError(f"{directory} holds another run: choose another --out{remedy}")
     return Writer(directory, lock)
 
 

@@ -1,0 +1,102 @@
+"""Commands killed at random moments, with SIGKILL: what they leave goes on to the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkout import ROOT
+
+MOMENTS = 50
+"""How often each command is killed."""
+
+MODEL = ("--model", "tiny", "-n", "48", "--batch-size", "8")
+RUN = ("run", *MODEL, "--eps", "0.1", "--attacks", "pgd(steps=60),ddn(steps=40),margin(steps=20)", "--save-adversarial")
+SWEEP = ("sweep-eps", *MODEL, "--attack", "pgd(steps=30)", "--eps", "0:0.2:5")
+DETECT = (
+    "detect",
+    "--model",
+    "tiny",
+    "--detector",
+    "kd",
+    "--attacks",
+    "fgsm,pgd(steps=40)",
+    "--eps",
+    "0.1",
+    "-n",
+    "120",
+)
+TRAIN = ("train", "natural_digits", "--set", "train.epochs=8", "--set", "data.train=400")
+KEPT = {
+    "run": ("verdicts.csv", "adversarial.npz"),
+    "sweep-eps": ("verdicts.csv",),
+    "detect": ("scores.csv",),
+    "train": ("weights.safetensors",),
+}
+BENCH = "from bench.cli.main import entry; entry()"
+DEFENSES = "from defenses.__main__ import entry; entry()"
+
+
+def started(words: tuple[str, ...], home: Path) -> subprocess.Popen[str]:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {DEFENSES if words[0] == 'train' else BENCH}"
+    return subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, cwd=home)
+
+
+def whole(words: tuple[str, ...], home: Path) -> float:
+    """Run a command to its end; how many seconds it took."""
+    began = time.monotonic()
+    with started(words, home) as process:
+        _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return time.monotonic() - began
+
+
+def killed(words: tuple[str, ...], home: Path, place: Path, share: float, seconds: float) -> None:
+    """Kill a command when its folder is there and a share of the time has passed that it takes from there."""
+    with started(words, home) as process:
+        while not place.exists() and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(share * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [RUN, SWEEP, DETECT, TRAIN], ids=lambda words: words[0])
+def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(digits_mlp: Path, tmp_path: Path, words) -> None:
+    for path in digits_mlp.iterdir():
+        shutil.copy(path, tmp_path)
+    seconds = whole((*words, "--out", "whole"), tmp_path)
+    wanted = {name: (tmp_path / "whole" / name).read_bytes() for name in KEPT[words[0]]}
+    draw, place = random.Random(16), tmp_path / "out"
+    for moment in range(MOMENTS):
+        shutil.rmtree(place, ignore_errors=True)
+        # Some are killed twice, the second time while they go on.
+        for _ in range(1 + moment % 2):
+            resumed = ("--resume",) if place.exists() else ()
+            killed((*words, "--out", "out", *resumed), tmp_path, place, draw.random(), 0.7 * seconds)
+        whole((*words, "--out", "out", "--resume"), tmp_path)
+        assert {name: (place / name).read_bytes() for name in wanted} == wanted, moment
+        left = {path.name for path in place.iterdir() if path.name not in ("run.json", "detect.json")}
+        assert not [name for name in left if name.startswith(".") or name.endswith(".parts")], left
+
+
+@pytest.mark.slow
+def test_a_check_that_is_killed_leaves_its_baseline(digits_mlp: Path, tmp_path: Path) -> None:
+    for path in digits_mlp.iterdir():
+        shutil.copy(path, tmp_path)
+    whole(("run", *MODEL, "--eps", "0.1", "--attacks", "pgd(steps=20)", "--out", "a"), tmp_path)
+    whole(("check", "--add", "a", "--baseline", "base.csv"), tmp_path)
+    before, draw = (tmp_path / "base.csv").read_bytes(), random.Random(16)
+    for words in (("check", "--baseline", "base.csv"), ("check", "--add", "a", "--baseline", "base.csv")):
+        seconds = whole(words, tmp_path)
+        for _ in range(MOMENTS // 2):
+            killed(words, tmp_path, tmp_path, draw.random(), seconds)
+            assert (tmp_path / "base.csv").read_bytes() == before
