@@ -1,4 +1,4 @@
-"""Finding, hashing and fetching files."""
+"""Files read within bounds, hashed, and written whole."""
 
 from __future__ import annotations
 
@@ -9,69 +9,13 @@ import io
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 
-from platformdirs import user_cache_path
-
 from bench.core.types import UserError
-
-
-def cache_dir() -> Path:
-    """The user's cache of this program, where the platform keeps caches: `~/.cache/bench`, by `$XDG_CACHE_HOME`."""
-    return user_cache_path("bench", appauthor=False)
-
-
-PACKAGE = Path(__file__).parent.parent
-"""Where the package lies. Its parent is the checkout, or site-packages."""
-
-
-def shipped(name: str, checkout: str | None = None) -> Path:
-    """A file that comes with the program: inside an installed copy, else at `checkout` (or `name`) in the checkout."""
-    installed = PACKAGE / "builtin" / name
-    return installed if installed.exists() else PACKAGE.parent / (checkout or name)
-
-
-def directories(data_dir: str | None = None) -> list[Path]:
-    """Where data sets are looked for, in order: `data_dir` if given, `$BENCH_DATA` if set, the user's cache."""
-    given = [place for place in (data_dir, os.environ.get("BENCH_DATA")) if place]
-    return [*map(expanded, given), cache_dir() / "data"]
-
-
-def expanded(written: str) -> Path:
-    """A path with `~` replaced by a home directory.
-
-    Raises:
-        UserError: there is no such home.
-    """
-    try:
-        return Path(written).expanduser()
-    except RuntimeError:
-        raise UserError(f"{written} starts in a home directory that is not known: write the path in full") from None
-
-
-def search(relative: str, places: Iterable[Path]) -> Path | None:
-    """The first of `places` that holds the file `relative`, as a path to that file."""
-    return next((place / relative for place in places if is_file(place / relative)), None)
-
-
-def is_file(path: Path) -> bool:
-    """Whether a regular file lies there; False for a path that no file can have, such as one that is too long."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a folder lies there; False for a path that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def opened(path: Path) -> BufferedReader:
@@ -133,7 +77,20 @@ def read_content(path: Path, most: int | None = None) -> bytes:
             return _unpacked(path, file, most)
         if most is not None and os.fstat(file.fileno()).st_size > most:
             raise _too_large(path, most)
+        check_size(path)
         return file.read()
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that memory cannot hold, before it is read or hashed.
+
+    Raises:
+        UserError: it is larger than this machine's memory, or cannot be read.
+    """
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    if size > memory():
+        raise UserError(f"{path} has {size:,} bytes, more than memory holds: give a smaller file")
 
 
 def _unpacked(path: Path, file: BufferedReader, most: int | None) -> bytes:

@@ -9,8 +9,9 @@ from typing import Any
 
 from bench.core import registry
 from bench.core.fields import build, check_names, check_value, hint_of, settable
-from bench.core.files import is_file, one_line
+from bench.core.files import one_line
 from bench.core.outline import outlines
+from bench.core.places import is_file
 from bench.core.registry import suggestion
 from bench.core.specs import Spec
 from bench.core.text import shown

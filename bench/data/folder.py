@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from bench.core.files import expanded, is_folder, memory, one_line, opened
+from bench.core.files import memory, one_line, opened
+from bench.core.places import expanded, is_folder
 from bench.core.types import ImageSet, UserError
 from bench.data.formats import Bytes, image_set, known_split
 
@@ -128,7 +129,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be read as an image ({one_line(error)[:120]}): replace or remove it")
+    unknown = isinstance(error, UnidentifiedImageError)
+    text = f"it is none of {', '.join(_FORMATS)}" if unknown else one_line(error)[:120]
+    return UserError(f"{path} cannot be read as an image ({text}): replace or remove it")
 
 
 def _shape(path: Path, image: Image.Image) -> tuple[int, int, int]:

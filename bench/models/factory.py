@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.core.files import expanded, is_file, memory, one_line
+from bench.core.files import memory, one_line
+from bench.core.places import expanded, is_file
 from bench.core.registry import architectures, suggestion
 from bench.core.text import shown
 from bench.core.types import UserError
@@ -39,7 +41,8 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
     """
     if not is_factory(arch):
         _check_memory(arch, args)
-        return _called(arch, architectures[arch], args)
+        with _quiet():
+            return _called(arch, architectures[arch], args)
     return _called(arch, named(arch, home), args)
 
 
@@ -68,10 +71,18 @@ def _is_own(value: Any, module: ModuleType) -> bool:
     return defined or isinstance(value, nn.Module)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, as of layers without content: what an architecture cannot be is an error of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _check_memory(arch: str, args: Mapping[str, Any]) -> None:
     """Refuse an architecture whose weights are more than memory holds, by making it without content."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), _quiet():
             weights = architectures[arch](**args).state_dict().values()
     except UserError:
         raise
@@ -103,7 +114,7 @@ def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:
         raise UserError(f"{shown(arch)} asked Python to exit: name a function that returns the model") from None
     except Exception as fault:
         raise UserError(
-            f"{shown(arch)} failed with {type(fault).__name__} ({one_line(fault)}): correct it or its args"
+            f"{shown(arch)} failed with {type(fault).__name__} ({one_line(fault)[:200]}): correct it or its args"
         ) from fault
     if not isinstance(model, nn.Module):
         raise UserError(f"{shown(arch)} returned {type(model).__name__}, not an nn.Module: return the model itself")
@@ -128,5 +139,5 @@ def _module(arch: str, place: str, path: Path | None) -> ModuleType:
             raise UserError(f"{arch}: there is no module {fault.name!r}: install it or correct its name") from fault
         remedy = "import it in Python to see where"
         raise UserError(
-            f"{arch}: importing it failed with {type(fault).__name__} ({one_line(fault)}): {remedy}"
+            f"{arch}: importing it failed with {type(fault).__name__} ({one_line(fault)[:200]}): {remedy}"
         ) from fault
