@@ -142,7 +142,10 @@ def memory() -> int:
 
 def one_line(error: BaseException) -> str:
     """The text of an error on one line, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    try:
+        return " ".join(str(error).split()) or type(error).__name__
+    except Exception:  # of a user's own class
+        return type(error).__name__
 
 
 def check_place(path: Path, folder: bool = True) -> None:

@@ -126,7 +126,9 @@ def _from_file(word: str, name: str) -> type[Any]:
         raise UserError(f"{word} file {shown(path)} not found: give a path to a Python file, as in {example}")
     try:
         module = module_of(Path(path))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         fault = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{word} file {shown(path)} does not import: {fault}: correct it") from error
     own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]

@@ -56,7 +56,7 @@ def named(arch: str, home: Path) -> Any:
     path = (home / expanded(place)) if place.endswith(".py") else None
     if path is not None and not is_file(path):
         raise UserError(f"{shown(arch)}: there is no file {path}: correct the path")
-    with _importing_from(home if path is None else path.parent):
+    with _once(arch), _importing_from(home if path is None else path.parent):
         module = _module(arch, place, path)
         if not hasattr(module, name):
             known = [key for key, value in vars(module).items() if _is_own(value, module) and not key.startswith("_")]
@@ -69,6 +69,21 @@ def _is_own(value: Any, module: ModuleType) -> bool:
     """Whether a module defines a function or class itself, or holds a model that it made."""
     defined = callable(value) and getattr(value, "__module__", None) == module.__name__
     return defined or isinstance(value, nn.Module)
+
+
+_under_way: set[str] = set()
+
+
+@contextmanager
+def _once(arch: str) -> Iterator[None]:
+    """Refuse a factory that asks for itself, as this program's own commands do."""
+    if arch in _under_way:
+        raise UserError(f"{shown(arch)} asks for itself: name a function that returns the model")
+    _under_way.add(arch)
+    try:
+        yield
+    finally:
+        _under_way.discard(arch)
 
 
 @contextmanager
@@ -110,9 +125,11 @@ def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:
         model = factory(**args)
     except UserError:
         raise
+    except KeyboardInterrupt:
+        raise
     except SystemExit:
         raise UserError(f"{shown(arch)} asked Python to exit: name a function that returns the model") from None
-    except Exception as fault:
+    except BaseException as fault:
         raise UserError(
             f"{shown(arch)} failed with {type(fault).__name__} ({one_line(fault)[:200]}): correct it or its args"
         ) from fault
@@ -134,7 +151,9 @@ def _importing_from(directory: Path) -> Iterator[None]:
 def _module(arch: str, place: str, path: Path | None) -> ModuleType:
     try:
         return import_module(place) if path is None else module_of(path)
-    except (Exception, SystemExit) as fault:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
         if isinstance(fault, ModuleNotFoundError) and fault.name and f"{place}.".startswith(f"{fault.name}."):
             raise UserError(f"{arch}: there is no module {fault.name!r}: install it or correct its name") from fault
         remedy = "import it in Python to see where"
