@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,30 @@ def read_content(path: Path, most: int | None = None) -> bytes:
         return file.read()
 
 
+def check_unpacked(path: Path, most: int = _UNPACKED) -> None:
+    """Refuse a zip file, as numpy and torch write them, that declares more than a reader should unpack.
+
+    Args:
+        path: the file; one of another kind is left to its reader.
+        most: how many bytes its entries may have. As many as the file has, which is not packed then, they always may.
+
+    Raises:
+        UserError: they have more, or the file is damaged.
+    """
+    with opened(path) as file:
+        if not zipfile.is_zipfile(file):
+            return
+        bound = max(os.fstat(file.fileno()).st_size, most)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                declared = sum(entry.file_size for entry in archive.infolist())
+        except Exception as error:  # whatever the reader raises at a damaged directory
+            raise UserError(f"{path} cannot be read ({one_line(error)}): give back the file as it was") from None
+    if declared > bound:
+        text = f"it declares {declared:,} bytes, more than the {bound:,} that it may have"
+        raise UserError(f"{path} cannot be read ({text}): give back the file as it was")
+
+
 def check_size(path: Path) -> None:
     """Refuse a file that memory cannot hold, before it is read or hashed.
 
@@ -140,12 +165,13 @@ def memory() -> int:
         return 1 << 62
 
 
-def one_line(error: BaseException) -> str:
-    """The text of an error on one line, or its kind where it has none."""
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The text of an error on one line of at most so many letters, or its kind where it has none."""
     try:
-        return " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split()) or type(error).__name__
     except Exception:  # of a user's own class
         return type(error).__name__
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def check_place(path: Path, folder: bool = True) -> None:
