@@ -14,7 +14,7 @@ from bench.core.outline import outlines
 from bench.core.places import is_file
 from bench.core.registry import suggestion
 from bench.core.specs import Spec
-from bench.core.text import shortened, shown
+from bench.core.text import shown
 from bench.core.types import Attack, UserError
 from bench.core.user_code import module_of
 from bench.core.values import Bounds
@@ -87,7 +87,7 @@ def check_trained_with(trained_with: Mapping[str, Mapping[str, Any]], defense: s
         UserError: an unknown name or field, or a value of the wrong type or out of bounds.
     """
     for name, values in trained_with.items():
-        what = f"trained_with.{shortened(name)} of the model"
+        what = f"trained_with.{name} of the model"
         if not isinstance(values, Mapping):
             raise UserError(f"{what} cannot be {shown(values)}: give a table of fields")
         for field_, value in values.items():

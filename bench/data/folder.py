@@ -119,8 +119,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image whose header has been read, but no pixel."""
     with opened(path) as file:
         try:
-            with warnings.catch_warnings():  # of large sizes, which are refused here
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with warnings.catch_warnings():  # of large sizes, which are refused here, and of damaged tags
+                warnings.simplefilter("ignore")
                 image = Image.open(file, formats=_FORMATS)
         except Exception as error:  # whatever the readers of the formats raise at a damaged header
             raise _unreadable(path, error) from None
@@ -148,7 +148,9 @@ def _shape(path: Path, image: Image.Image) -> tuple[int, int, int]:
 def _decoded(path: Path, image: Image.Image) -> Bytes:
     """Its pixels (C, H, W)."""
     try:
-        pixels = np.asarray(image.convert(_MODES[image.mode]))
+        with warnings.catch_warnings():  # of damaged tags, which pixels do not need
+            warnings.simplefilter("ignore")
+            pixels = np.asarray(image.convert(_MODES[image.mode]))
     except Exception as error:  # whatever a decoder raises at damaged content
         raise _unreadable(path, error) from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
