@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from bench.core.text import shortened
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,6 +29,9 @@ class UserError(Exception):
     """
 
     status: ClassVar[int] = 2
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shortened(text))
 
 
 @dataclass(frozen=True)

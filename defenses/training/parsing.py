@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from bench.core.fields import Wording, build
-from bench.core.files import is_file
+from bench.core.places import is_file
 from bench.core.registry import suggestion
 from bench.core.text import shown
 from bench.core.toml import parse_toml, read_toml
