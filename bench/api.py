@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ def evaluate(
     batch_size: int | None = None,
     device: str = "auto",
     search_dtype: Dtype = "float32",
+    eot: int = 1,
+    draws: int | None = None,
+    backward: str | nn.Module | Callable[..., Tensor] | None = None,
     force: bool = False,
     trained_with: dict[str, dict[str, Any]] | None = None,
     name: str = "model",
@@ -78,6 +81,10 @@ def evaluate(
     `eps` may be written as "8/255"; None allows minimal attacks alone. The same verdicts as `bench run` gives, except
     that attacks which need exemplars (`latent`) take them from `images`, and that `trained_with` is the caller's to
     give. The model keeps its mode, its weights and its device.
+
+    A random model: attacks meet the mean of `eot` draws, and `draws` passes settle a prediction. A model without a
+    gradient: `backward` is `"identity"`, a name as `--backward` takes it, a module, or a function of images or of the
+    model and images.
 
     Raises:
         UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit.
@@ -101,6 +108,9 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         search_dtype=search_dtype,
+        eot=eot,
+        draws=draws,
+        backward=backward,
         force=force,
     )
     checkpoint = Checkpoint(name, type(model).__name__, trained_with=trained_with or {})

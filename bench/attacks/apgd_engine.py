@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.core.types import Classifier
 from bench.ops import active_set, norms, passes
 from bench.ops.active_set import Proposals
+from bench.ops.draws import mean
 
 _MOMENTUM = 0.75
 
@@ -82,10 +83,6 @@ class HalvedSteps:
         return slow
 
 
-def _mean(draws: Sequence[Tensor]) -> Tensor:
-    return torch.stack([*draws]).mean(0) if len(draws) > 1 else draws[0]
-
-
 class Iterates:
     """Images on their way up; every tensor leads with n, and `rows` are their places in the attack's batch."""
 
@@ -107,12 +104,12 @@ class Iterates:
             return criterion(logits, y, target), logits
 
         if not gradient:
-            logits = _mean([passes.outputs(model, self.z, rows=self.rows) for _ in range(draws)])
+            logits = mean([passes.outputs(model, self.z, rows=self.rows) for _ in range(draws)])
             return criterion(logits, self.y, self.target), logits
         seen = [
             passes.input_gradient(objective, model, self.z, self.y, self.target, rows=self.rows) for _ in range(draws)
         ]
-        values, logits, slope = map(_mean, zip(*seen, strict=True))
+        values, logits, slope = map(mean, zip(*seen, strict=True))
         # `passes` has flagged rows that are not finite; here they are only kept out of the image.
         self.gradient = slope.nan_to_num(0, 0, 0)
         return values, logits

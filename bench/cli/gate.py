@@ -116,7 +116,10 @@ def add(path: Path, runs: Sequence[Path]) -> str:
     """
     kept = regress.read(path) if path.exists() else pd.DataFrame(columns=list(regress.COLUMNS))
     for run in runs:
-        rows = regress.rows(store.load(run, finished=True)).dropna(subset="eps")
+        made = store.load(run, finished=True)
+        if made.record.eot > 1 or made.record.draws > 1 or made.record.backward:
+            raise UserError(f"{run} was made with --eot, --draws or --backward: a baseline holds plain runs alone")
+        rows = regress.rows(made).dropna(subset="eps")
         if rows.empty:
             raise UserError(f"{run}: no row has a budget: run with --eps")
         # A worst row stands for the attacks of its own run: rows of two lists must not mix.

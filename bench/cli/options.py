@@ -47,6 +47,15 @@ def subject_options(command: Any) -> Any:
             show_default=True,
             help="What budgeted attacks compute in; the judge always computes in float32.",
         ),
+        click.option(
+            "--eot", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Random models: draws averaged."
+        ),
+        click.option(
+            "--draws",
+            type=click.IntRange(1, 10_000),
+            help="Random models: passes that settle a prediction; by default 10.",
+        ),
+        click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),
         click.option("--out", type=OUT, help="Folder of the run; by default one under runs/."),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
@@ -71,8 +80,9 @@ def made_request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     from bench.evaluation.request import Request
 
     names = ["model", "data", "split", "n", "norm", "seed", "batch_size", "device", "search_dtype", "force", "data_dir"]
+    searched = ["eot", "draws", "backward"]
     return Request(
-        **{name: options[name] for name in names},
+        **{name: options[name] for name in (*names, *searched)},
         attacks=attacks,
         eps=eps,
         save_adversarial=options.get("save_adversarial", False),

@@ -116,7 +116,7 @@ def differs(some: Tensor, other: Tensor) -> bool:
 def _unsteady(model: Classifier, x: Tensor, logits: Tensor) -> list[Failure]:
     """Whether the same image gets other logits in a second pass, or by itself."""
     if differs(logits, passes.reference_outputs(model, x)):
-        text = "two passes over the same images give different logits: switch the randomness off, or average over it"
+        text = "two passes over the same images give different logits: give --eot 20, which averages over draws"
         return [Failure("deterministic", text)]
     if not quantised(model) and depends_on_batch(model, x, logits):
         text = "an image's logits depend on the batch it is in: a layer uses batch statistics in eval mode"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,12 @@ from torch import Tensor
 from bench.core.types import NOT_FINITE, Classifier, Norm
 from bench.models import precision
 from bench.ops import norms, passes
+from bench.ops.global_random import seeded
 
 TOLERANCE = 1e-6
+
+DRAWS = 10
+"""Passes by which the class of a random model on an image is settled, unless the user says another number."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,60 @@ def predictions(logits: Tensor) -> Tensor:
     return torch.where(passes.tells(logits), logits.argmax(1), NOT_FINITE)
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """How the predictions of a random model are settled: by `draws` passes, each with a seed of its own.
+
+    An image is misclassified if more than half of its passes name another class than `labels` (N,). Each is put to the
+    model by itself, and the draws' seeds are made of the run's `seed` and its place `indices` (N,) in the data: the
+    prediction depends on no other image, and is the same whenever it is made again, by whatever attack the image came.
+    """
+
+    draws: int
+    seed: int
+    labels: Tensor
+    indices: Tensor
+
+    def at(self, rows: Tensor | slice) -> Repeated:
+        """The same for some of the images."""
+        return Repeated(self.draws, self.seed, self.labels[rows], self.indices[rows])
+
+    def votes(self, model: Classifier, x: Tensor) -> list[list[int]]:
+        """Predictions of every draw on each of the images (N, C, H, W)."""
+        votes = []
+        for image, index in zip(x, self.indices.tolist(), strict=True):
+            # Twice, for there are models that lose the first axis of a batch of one.
+            pair, seen = image.expand(2, *image.shape), []
+            for draw in range(self.draws):
+                with torch.no_grad(), seeded(model, self.seed, "judge", index, draw):
+                    seen.append(predictions(model(pair.clone())[:1]))
+            votes.append(torch.cat(seen).tolist())
+        return votes
+
+    def predictions(self, model: Classifier, x: Tensor) -> Tensor:
+        """Predicted classes (N,) int64 on x's device."""
+        votes = zip(self.votes(model, x), self.labels.tolist(), strict=True)
+        return torch.tensor([outcome(*pair) for pair in votes], dtype=torch.int64, device=x.device)
+
+
+def outcome(votes: Sequence[int], label: int) -> int:
+    """The class that draws settle on: the label, or the most frequent other one if more than half name another.
+
+    The lowest of classes that are named equally often; NOT_FINITE where a draw held NaN or infinity.
+    """
+    wrong = [vote for vote in votes if vote != label]
+    if NOT_FINITE in votes:
+        return NOT_FINITE
+    return min(wrong, key=lambda vote: (-wrong.count(vote), vote)) if 2 * len(wrong) > len(votes) else label
+
+
+def settled(model: Classifier, x: Tensor, repeated: Repeated | None = None) -> Tensor:
+    """Predicted classes (N,) of images (N, C, H, W): of one pass, or as `repeated` says for a random model."""
+    if repeated is not None:
+        return repeated.predictions(model, x)
+    return predictions(passes.reference_outputs(model, x))
+
+
 def judge(
     model: Classifier,
     x: Tensor,
@@ -35,6 +94,7 @@ def judge(
     clean_pred: Tensor,
     norm: Norm,
     eps: Tensor | None,
+    repeated: Repeated | None = None,
 ) -> Judgement:
     """Judge the adversarial examples that an attack proposes.
 
@@ -48,6 +108,7 @@ def judge(
         clean_pred: predictions (N,) on the clean images.
         norm: in which sizes are measured.
         eps: (N,), or None where any size is allowed.
+        repeated: how predictions are settled, if the model is random.
     """
     x_adv = x_adv.to(x)
     size = norms.size(x_adv.double() - x.double(), norm)
@@ -59,5 +120,5 @@ def judge(
     changed = ((x_adv != x).flatten(1).any(1) & flat.isfinite().all(1)).nonzero().squeeze(1)
     if len(changed):
         with precision.precision(tf32=False):
-            adv_pred[changed] = predictions(passes.reference_outputs(model, x_adv[changed]))
+            adv_pred[changed] = settled(model, x_adv[changed], repeated and repeated.at(changed.cpu()))
     return Judgement(adv_pred, size, lawful)

@@ -14,6 +14,7 @@ from bench.evaluation.eps_order import Order
 from bench.evaluation.notes import met_in_part
 from bench.models import checkpoints
 from bench.models.search_copy import Dtype
+from bench.ops.global_random import seeded
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class Request:
     """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several.
 
     `order` is how a sweep goes through them (see `bench.evaluation.eps_order`), `search_dtype` what attacks compute in
-    (see `bench.models.search_copy`); the judge computes in float32.
+    (see `bench.models.search_copy`); the judge computes in float32. Attacks meet the mean of `eot` draws of a random
+    model, and the gradient of what `backward` names (see `bench.models.backward`). `draws` passes settle the class of a
+    random model; None means as many as the judge takes if the model is random, and one if it is not.
     """
 
     model: str
@@ -36,6 +39,9 @@ class Request:
     batch_size: int | None = None
     device: str = "auto"
     search_dtype: Dtype = "float32"
+    eot: int = 1
+    draws: int | None = None
+    backward: Any = None
     force: bool = False
     save_adversarial: bool = False
     data_dir: str | None = None
@@ -69,7 +75,8 @@ def subject(request: Request) -> Subject:
     Raises:
         UserError: one of them cannot be had.
     """
-    loaded = checkpoints.load(request.model)
+    with seeded(None, request.seed, "model"):
+        loaded = checkpoints.load(request.model)
     name = request.data or loaded.checkpoint.data
     if not name:
         raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")

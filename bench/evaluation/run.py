@@ -8,21 +8,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench.core.from_specs import check_trained_with
-from bench.core.types import Classifier, ImageSet, Note, ThreatModel
+from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError
 from bench.evaluation import batching, checks, identity, schedule
+from bench.evaluation.judge import DRAWS, Repeated
 from bench.evaluation.notes import model_notes
 from bench.evaluation.plan import Planned, adaptive_missing
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.resolve import Scene, attacks_of, bound, threats
-from bench.models import memory_format, precision, search_copy
+from bench.models import backward, memory_format, precision, search_copy
 from bench.models.adapted import adapted
+from bench.models.search_form import MOST_DRAWS, SearchForm
 from bench.ops import passes
 from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
+from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.continuation import Clean
 from bench.store.provenance import provenance
@@ -53,11 +57,19 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
     checks.check_images(tested.data.images, tested.data.name)
     few = tested.data.images[:16].to(device)
-    with precision.precision(tf32=False):
+    with seeded(model, request.seed, "run"), precision.precision(tf32=False):
         model = adapted(model, few)
-    with frozen(model), precision.precision(tf32=False), memory_format.suited(model, few):
+    with (
+        seeded(model, request.seed, "run"),
+        frozen(model),
+        precision.precision(tf32=False),
+        memory_format.suited(model, few),
+    ):
         failures = checks.model_failures(model, tested.data.images[:32].to(device))
         checks.admitted([failure for failure in failures if failure.name in checks.FATAL], (), request.force)
+        draws = _draws(request, any(failure.name == "deterministic" for failure in failures))
+        form = SearchForm(request.eot, draws > 1, backward.named(request.backward, device))
+        failures = [failure for failure in failures if failure.name not in _answered(request)]
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
         check_trained_with(tested.checkpoint.trained_with, tested.checkpoint.defense)
@@ -67,27 +79,55 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         forced = checks.admitted(failures, [attack.attack for attack in attacks], request.force)
         notes = (*tested.notes, *model_notes(model, tested.data, device))
         missing = adaptive_missing(request.attacks, model, asked[0], tested.checkpoint.trained_with)
-        job = _job(request, tested.data, model, device, asked)
+        job = _job(request, tested.data, model, device, asked, draws)
         with search_copy.searching(model, request.search_dtype, few) as search:
-            job = replace(job, search=None if search is model else search)
+            cheaper = None if search is model else form.of(search, few)
+            job = replace(job, search=cheaper, attacked=form.of(model, few))
             record = identity.told(_record(request, tested, job, attacks), tested, job, attacks, classes)
             record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
-            yield Prepared(job, attacks, replace(record, zero_gradients=_zero_gradients(job)), notes)
+            record = replace(record, **_form(form), zero_gradients=_zero_gradients(job))
+            yield Prepared(job, attacks, record, notes)
 
 
-def _job(request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel]) -> schedule.Job:
+def _answered(request: Request) -> set[str]:
+    """The checks that a request answers: it averages over randomness, or brings a gradient."""
+    averaged = request.eot > 1 or request.draws is not None
+    return {*(["deterministic"] if averaged else []), *(checks.OF_GRADIENTS if request.backward is not None else [])}
+
+
+def _draws(request: Request, random: bool) -> int:
+    """How many passes settle the class of an image: one, unless the model is random or the user says it is."""
+    draws = (DRAWS if random or request.eot > 1 else 1) if request.draws is None else request.draws
+    if not 1 + random <= draws <= MOST_DRAWS:
+        raise UserError(f"{draws} draws do not settle a prediction of this model: give --draws 2 to {MOST_DRAWS}")
+    return draws
+
+
+def _form(form: SearchForm) -> dict[str, Any]:
+    """The form in which attacks met the model, as `run.json` holds it."""
+    stand_in = form.backward
+    return {"eot": form.eot} | (
+        {} if stand_in is None else {"backward": stand_in.name, "backward_sha256": stand_in.sha256}
+    )
+
+
+def _job(
+    request: Request, data: ImageSet, model: Classifier, device: str, asked: list[ThreatModel], draws: int
+) -> schedule.Job:
     """What the chunks of a run have in common: its batch size is settled and clean images are predicted here."""
     size = request.batch_size or batching.batch_size(model, data.images[:1].to(device))
+    repeated = Repeated(draws, request.seed, data.labels, data.indices) if draws > 1 else None
     return schedule.Job(
         model,
         data,
-        schedule.clean_predictions(model, data, size, device),
+        schedule.clean_predictions(model, data, size, device, repeated),
         asked,
         request.seed,
         size,
         device,
         order=request.order,
         keep=request.save_adversarial,
+        draws=draws,
     )
 
 
@@ -95,7 +135,10 @@ def _zero_gradients(job: schedule.Job) -> float | None:
     part = job.data.select(slice(0, 256))
     try:
         return checks.zero_gradient_share(
-            job.model, part.images.to(job.device), part.labels.to(job.device), job.batch_size
+            job.model if job.attacked is None else job.attacked,
+            part.images.to(job.device),
+            part.labels.to(job.device),
+            job.batch_size,
         )
     except RuntimeError:
         return None
@@ -142,6 +185,7 @@ def _record(request: Request, tested: Subject, job: schedule.Job, attacks: list[
         batch_size=job.batch_size,
         device=job.device,
         search_dtype=request.search_dtype,
+        draws=job.draws,
         save_adversarial=request.save_adversarial,
         **provenance(),
         command=request.command,

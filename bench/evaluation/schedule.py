@@ -19,10 +19,11 @@ from bench.core import verdicts
 from bench.core.files import one_line
 from bench.core.types import Attack, Budget, Classifier, ImageSet, ThreatModel, UserError, Verdict
 from bench.evaluation import batching, eps_order
-from bench.evaluation.judge import judge, predictions
+from bench.evaluation.confirming import surer
+from bench.evaluation.judge import Repeated, judge, settled
 from bench.evaluation.ledger import JudgedTrials, Ledger, joined, settle
 from bench.evaluation.plan import Planned
-from bench.ops import passes, rng
+from bench.ops import draws, passes, rng
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Job:
 
     `clean_pred` (N,) are the model's predictions on `data`, in its order; `threats` share a norm and hold one eps each,
     ascending, which are met in `order` (see `bench.evaluation.eps_order`). `keep` says that adversarial examples are
-    wanted. `search`, if given, is a form of the model for attacks to search on (see `bench.models.search_copy`).
+    wanted. `search`, if given, is a cheaper form of the model for attacks to search on (see
+    `bench.models.search_copy`), `attacked` the form that they meet where that one is not right: the model itself, or
+    its draws' mean with another gradient (see `bench.models.search_form`). More than one of `draws` settle a
+    prediction of a random model.
     """
 
     model: Classifier
@@ -44,6 +48,12 @@ class Job:
     order: eps_order.Order = "exact"
     keep: bool = False
     search: Classifier | None = None
+    attacked: Classifier | None = None
+    draws: int = 1
+
+    def repeated(self, part: ImageSet) -> Repeated | None:
+        """How predictions on images of the run are settled, if the model is random."""
+        return Repeated(self.draws, self.seed, part.labels, part.indices) if self.draws > 1 else None
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,12 @@ class ChunkResult:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def clean_predictions(model: Classifier, data: ImageSet, batch_size: int, device: str) -> Tensor:
+def clean_predictions(
+    model: Classifier, data: ImageSet, batch_size: int, device: str, repeated: Repeated | None = None
+) -> Tensor:
     """Predicted classes (N,) of a prepared model on clean images, on the CPU."""
-    batches = (data.images[at : at + batch_size] for at in range(0, len(data), batch_size))
-    return torch.cat([predictions(passes.reference_outputs(model, x.to(device))).cpu() for x in batches])
+    parts = [slice(at, at + batch_size) for at in range(0, len(data), batch_size)]
+    return torch.cat([settled(model, data.images[at].to(device), repeated and repeated.at(at)).cpu() for at in parts])
 
 
 def epsilons(planned: Planned, threats: Sequence[ThreatModel]) -> list[float | None]:
@@ -147,36 +159,47 @@ def _attacked(
 ) -> JudgedTrials:
     """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
 
-    In fewer images at once where memory runs out. Where a search on another form of the model proposed what the judge
-    denies, or met NaN or infinity and broke nothing, the image is searched again on the model itself. Where the model
+    In fewer images at once where memory runs out. Where a search on a cheaper form of the model proposed what the judge
+    denies, or met NaN or infinity and broke nothing, the image is searched again on what that is a form of. What the
+    judge denies of a random model's search stands denied: to ask until it agrees would count luck. Where the model
     has no gradient for the attack, `failed` says so and the images are flagged.
     """
     eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
+    attacked = job.model if job.attacked is None else job.attacked
 
     def attempt(places: Tensor, model: Classifier) -> JudgedTrials:
         some, bound = rows[places], None if eps is None else eps[places].to(job.device)
         x, y = part.images[some].to(job.device), part.labels[some].to(job.device)
         # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
         keys = rng.keys(job.seed, part.indices[some].to(job.device), planned.name)
-        with passes.counted(len(some), job.device) as tally:
+        draws.begin(model, job.seed, planned.name)
+
+        def again(at: Tensor) -> Tensor:
+            budget = Budget(planned.norm, None if bound is None else bound[at])
+            with passes.among(at):
+                return _proposed(planned, model, x[at], y[at], budget, keys[at])
+
+        with passes.counted(len(some), job.device, y) as tally:
             try:
                 x_adv = _proposed(planned, model, x.clone(), y, Budget(planned.norm, bound), keys)
+                x_adv = surer(model, x, x_adv, y, again)
             except passes.NoGradientError as fault:
                 failed[planned.label], x_adv = str(fault), x
                 tally.not_finite[:] = True
-        judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound)
+        repeated = job.repeated(part.select(some))
+        judged = judge(job.model, x, x_adv, clean_pred[some].to(job.device), planned.norm, bound, repeated)
         return JudgedTrials(x_adv, judged, tally)
 
     def search(places: Tensor) -> JudgedTrials:
         # Finds of a minimal attack lie at the boundary, which another form of the model has elsewhere.
         if job.search is None or eps is None:
-            return attempt(places, job.model)
+            return attempt(places, attacked)
         trials = attempt(places, job.search)
         judged, y = trials.judged, part.labels[rows[places]].to(job.device)
         # A proposal that holds NaN has the size NaN: not 0, which is that of an image left as it was.
         doubtful = (judged.size != 0) | trials.tally.not_finite
         again = (doubtful & ~verdicts.broken(y, y, judged.adv_pred, judged.lawful)).nonzero().squeeze(1)
-        return trials.replaced(again, attempt(places[again.cpu()], job.model)) if len(again) else trials
+        return trials.replaced(again, attempt(places[again.cpu()], attacked)) if len(again) else trials
 
     return batching.halving(search, torch.arange(len(rows)), joined)
 

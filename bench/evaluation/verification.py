@@ -16,12 +16,13 @@ from bench.core import verdicts
 from bench.core.files import one_line
 from bench.core.types import NORMS, NOT_FINITE, Classifier, UserError
 from bench.evaluation import identity, trust
-from bench.evaluation.judge import judge, predictions
+from bench.evaluation.judge import Repeated, judge, settled
 from bench.evaluation.stored_data import against_data
 from bench.models import checkpoints, memory_format
 from bench.models.adapted import adapted
 from bench.ops import passes
 from bench.ops.frozen import frozen
+from bench.ops.global_random import seeded
 from bench.store import behaviour, runs, signature
 from bench.store import images as adversarial
 from bench.store.consistency import record_faults, row_faults
@@ -93,7 +94,8 @@ def verify(
     content = runs.whole_lines(runs.read_rows(directory, record))
     made = runs.Run(runs.table_of(content, runs.verdicts_path(directory)), record, directory)
     kept = adversarial.load(directory)
-    loaded = checkpoints.load(name)
+    with seeded(None, record.seed, "model"):
+        loaded = checkpoints.load(name)
     if model is None:
         _refuse_another(directory, record, loaded)
     first = Verification(made, faults=tuple(_file_faults(made, kept, content)), unproven=_NEVER)
@@ -200,11 +202,13 @@ def _disagreeing(model: Classifier, made: runs.Run, kept: Stored) -> Iterable[st
         for start in range(0, len(group), batch):
             rows = group.iloc[start : start + batch]
             images = kept.images[rows["at"].to_numpy()], kept.clean[rows["clean"].to_numpy()]
-            for row in disagreements(model, rows, *images).to_dict("records"):
+            for row in disagreements(model, rows, *images, made.record).to_dict("records"):
                 yield f"image {row['index']} under {row['attack']}"
 
 
-def disagreements(model: Classifier, rows: pd.DataFrame, images: NDArray[Any], clean: NDArray[Any]) -> pd.DataFrame:
+def disagreements(
+    model: Classifier, rows: pd.DataFrame, images: NDArray[Any], clean: NDArray[Any], record: Record
+) -> pd.DataFrame:
     """The stored rows of one attack and eps that a new judgement does not bear out.
 
     `rows` is a table with the columns of `verdicts.csv`; `images` and `clean` are arrays (n, C, H, W).
@@ -212,8 +216,11 @@ def disagreements(model: Classifier, rows: pd.DataFrame, images: NDArray[Any], c
     x, x_adv = torch.tensor(clean), torch.tensor(images)
     label, norm, bound = torch.tensor(rows["label"].tolist()), rows["norm"].iloc[0], rows["eps"].iloc[0]
     eps = None if bound != bound else torch.full((len(rows),), float(bound), dtype=torch.float64)
-    clean_pred = predictions(passes.reference_outputs(model, x))
-    again = judge(model, x, x_adv, clean_pred, norm, eps)
+    # The draws of a random model are keyed by run and image, so that they are made again as they were.
+    indices = torch.tensor(rows["index"].tolist())
+    repeated = Repeated(record.draws, record.seed, label, indices) if record.draws > 1 else None
+    clean_pred = settled(model, x, repeated)
+    again = judge(model, x, x_adv, clean_pred, norm, eps, repeated)
     broken = verdicts.broken(label, clean_pred, again.adv_pred, again.lawful)
     # A search that met NaN and found nothing is flagged by the search itself, not by the image it left behind.
     flagged = torch.tensor((rows["adv_pred"] == NOT_FINITE).tolist()) & (again.size == 0)

@@ -40,6 +40,15 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
     if not is_factory(arch):
         _check_memory(arch, args)
         return _called(arch, architectures[arch], args)
+    return _called(arch, named(arch, home), args)
+
+
+def named(arch: str, home: Path) -> Any:
+    """What `path/to/file.py:name` or `package.module:name` names.
+
+    Raises:
+        UserError: no such file, module or name.
+    """
     place, _, name = arch.rpartition(":")
     path = (home / expanded(place)) if place.endswith(".py") else None
     if path is not None and not is_file(path):
@@ -50,7 +59,7 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
             known = [key for key, value in vars(module).items() if _is_own(value, module) and not key.startswith("_")]
             remedy = suggestion(name, known) if known else "define one"
             raise UserError(f"{shown(place)} has no factory {shown(name)}: {remedy}")
-        return _called(arch, getattr(module, name), args)
+        return getattr(module, name)
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.core.types import Classifier, Objective
+from bench.ops import draws
 from bench.ops.no_gradient import NoGradientError, explained, out_of_memory
 from bench.ops.synchronisation import asks
 
@@ -26,16 +27,20 @@ _ROWS, _FEWEST = 4, 16
 
 
 class Tally:
-    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity."""
+    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity.
 
-    def __init__(self, count: int, device: torch.device | str = "cpu") -> None:
+    `labels` (N,), if they are known, are the true classes of these images.
+    """
+
+    def __init__(self, count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> None:
+        self.labels = labels
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
 
-    def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
-        """Count a forward and some backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += 1
+    def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
+        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
+        self.forwards[rows] += forwards
         self.not_finite[rows] |= bad
         self.backwards[rows] += backwards
 
@@ -50,9 +55,9 @@ _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 
 @contextmanager
-def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
+def counted(count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> Iterator[Tally]:
     """Count the passes made inside the block for a batch of `count` images."""
-    tally = Tally(count, device)
+    tally = Tally(count, device, labels)
     token = _tally.set(tally)
     try:
         yield tally
@@ -60,17 +65,26 @@ def counted(count: int, device: torch.device | str = "cpu") -> Iterator[Tally]:
         _tally.reset(token)
 
 
-def _count(rows: Tensor | None, seen: int, bad: Tensor, backwards: int) -> None:
+def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> None:
     tally = _tally.get()
     if tally is not None:
-        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, backwards)
+        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, forwards, backwards)
+
+
+def _labels(rows: Tensor | None, seen: int) -> Tensor | None:
+    """The labels of images at `rows` (n,), or of a whole batch of as many as were `seen`, if they are known."""
+    tally = _tally.get()
+    if tally is None or tally.labels is None:
+        return None
+    return tally.labels[:seen] if rows is None else tally.labels[rows]
 
 
 @contextmanager
 def among(rows: Tensor) -> Iterator[None]:
     """Inside, the places of images are counted as if the batch held those at `rows` (n,) alone."""
     outer = _tally.get()
-    with counted(len(rows), rows.device) as tally:
+    labels = None if outer is None or outer.labels is None else outer.labels[rows]
+    with counted(len(rows), rows.device, labels) as tally:
         yield
     if outer is not None:
         outer.add_all(rows, tally)
@@ -131,10 +145,11 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
     """
-    result = reference_outputs(call, x)
+    made = list(draws.each(call, lambda: reference_outputs(call, x)))
     if len(x):
-        _count(rows, len(x), ~(tells(result) if result.dim() == 2 else _finite(result)), backwards=0)
-    return result
+        good = torch.stack([tells(part) if part.dim() == 2 else _finite(part) for part in made]).all(0)
+        _count(rows, len(x), ~good, len(made), backwards=0)
+    return draws.decided(call, made, _labels(rows, len(x)))
 
 
 def classes(model: Classifier, x: Tensor) -> int:
@@ -144,8 +159,8 @@ def classes(model: Classifier, x: Tensor) -> int:
 
 def _climbed(
     objective: Objective, model: object, x: Tensor, y: Tensor, references: tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """An objective's values (n,) or (n, J) at padded images, logits (n, K), and a gradient for each of 1 or J values.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An objective's values (N,) or (N, J) at images, logits (N, K), and a gradient for each of J values, or of one.
 
     Raises:
         NoGradientError: there is none.
@@ -158,7 +173,8 @@ def _climbed(
         last = len(columns) - 1
         with explained(cut_off=True):
             slopes = [torch.autograd.grad(total, leaf, retain_graph=j < last)[0] for j, total in enumerate(columns)]
-    return _plain(values.detach()[: len(x)], x), _plain(logits.detach()[: len(x)], x), slopes
+    gradients = torch.stack(slopes, 1)[: len(x)]
+    return _plain(values.detach()[: len(x)], x), _plain(logits.detach()[: len(x)], x), gradients
 
 
 def input_gradient(
@@ -166,15 +182,29 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One forward and one backward pass: an objective's values (N,), logits (N, K) and input gradient (N, C, H, W).
 
+    Of an averaged model as many as it has draws, and the means of all three.
     `model` is whatever the objective takes. The gradient is with respect to the input alone: no weight gradient is ever
     computed.
     """
     if not len(x):
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
-    values, logits, (gradient,) = _climbed(objective, model, x, y, references)
-    gradient = gradient[: len(x)].contiguous()
-    _count(rows, len(x), ~(tells(logits) & _finite(gradient)), backwards=1)
-    return values, logits, gradient
+    values, logits, slopes = _averaged(objective, model, x, y, references, rows)
+    return values, logits, slopes[:, 0].contiguous()
+
+
+def _averaged(
+    objective: Objective,
+    model: object,
+    x: Tensor,
+    y: Tensor,
+    references: tuple[Tensor, ...],
+    rows: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (N,) or (N, J), logits (N, K) and gradients (N, J, C, H, W): means over a model's draws, counted."""
+    made = list(draws.each(model, lambda: _climbed(objective, model, x, y, references)))
+    values, logits, slopes = (draws.mean(part) for part in zip(*made, strict=True))
+    _count(rows, len(x), ~(tells(logits) & _finite(slopes)), len(made), backwards=len(made) * slopes.shape[1])
+    return values, draws.decided(model, [part for _, part, _ in made], y), slopes
 
 
 def jacobian(
@@ -184,7 +214,4 @@ def jacobian(
 
     `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
     """
-    values, logits, slopes = _climbed(objective, model, x, y, references)
-    gradients = torch.stack(slopes, 1)[: len(x)]
-    _count(rows, len(x), ~(tells(logits) & _finite(gradients)), backwards=len(slopes))
-    return values, logits, gradients
+    return _averaged(objective, model, x, y, references, rows)

@@ -76,6 +76,19 @@ def unlawful(run: Run) -> dict[str, int]:
     return {str(attack): int(count) for attack, count in bad.groupby("attack", sort=False).size().items()}
 
 
+def claims(run: Run) -> dict[str, tuple[int, int]]:
+    """How many images each budgeted attack claimed to have broken, and how many of these the judge confirmed.
+
+    A search gives back the clean image where it failed. The judge denies what one draw of a random model misclassified
+    and its own draws do not.
+    """
+    budgeted = {label for attack in run.record.attacks if not attack.minimal for label in attack.labels}
+    table = run.verdicts
+    claimed = table[table["attack"].isin(budgeted) & (table["size"] > 0) & (table["label"] == table["clean_pred"])]
+    groups = claimed.groupby("attack", sort=False)["broken"]
+    return {str(attack): (len(broken), int(broken.sum())) for attack, broken in groups}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one attack, or the worst of several, did to each image at one eps.

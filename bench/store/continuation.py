@@ -36,6 +36,10 @@ MUST_MATCH = (
     "device",
     "dtype",
     "search_dtype",
+    "eot",
+    "draws",
+    "backward",
+    "backward_sha256",
     "batch_size",
     "save_adversarial",
 )

@@ -165,6 +165,10 @@ class Record(ModelRecord, Versioned):
     device: str = "cpu"
     dtype: str = "float32"
     search_dtype: str = "float32"
+    eot: int = optional(1)
+    draws: int = optional(1)
+    backward: str | None = optional(None)
+    backward_sha256: str = optional("")
     save_adversarial: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     python: str = ""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.ops import passes
+from bench.ops import draws, passes
 from bench.ops.frozen import restored, still
 
 
@@ -39,14 +39,14 @@ def isolated(model: nn.Module, seed: int) -> Iterator[None]:
 @contextmanager
 def watched(model: nn.Module, rows: Tensor) -> Iterator[None]:
     """Count the rows that pass through the model, and charge each image of `rows` (n,) the average, rounded up."""
-    seen = {"forwards": 0, "backwards": 0}
+    seen, made = {"forwards": 0, "backwards": 0}, draws.count(model)
 
     def backward(gradient: Tensor) -> None:
-        seen["backwards"] += len(gradient)
+        seen["backwards"] += made * len(gradient)
 
     def forward(_module: nn.Module, _inputs: Any, logits: Any) -> None:
         if isinstance(logits, Tensor):
-            seen["forwards"] += len(logits)
+            seen["forwards"] += made * len(logits)
             if logits.requires_grad:
                 logits.register_hook(backward)  # type: ignore[no-untyped-call]
 
