@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.core.files import one_line, sha256_of
 from bench.core.types import Classifier, UserError
 from bench.models import checkpoints, factory
+from bench.models.adapted import Adapted, adapted
 from bench.models.weights import state_sha256
 from bench.ops import losses, passes
 from bench.ops.draws import Delegate
@@ -95,7 +96,10 @@ class Backward:
         """
         if self.surrogate is None:
             return _tried(StoodIn(model).without_spoilt(images), self.name, images)
-        surrogate = _of_images(self.surrogate, model, self.name)
+        own = model.model if isinstance(model, Adapted) else model
+        surrogate = _of_images(self.surrogate, own, self.name)
+        if isinstance(surrogate, nn.Module):
+            surrogate = adapted(surrogate, images)
         seen = _called(surrogate, images, self.name)
         logits = passes.reference_outputs(model, images)
         if seen.shape not in (images.shape, logits.shape):
