@@ -149,7 +149,7 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
     made = list(draws.each(call, lambda: reference_outputs(call, x)))
     if len(x):
         good = torch.stack([tells(part) if part.dim() == 2 else _finite(part) for part in made]).all(0)
-        _count(rows, len(x), ~good, draws.count(call), backwards=0)
+        _count(rows, len(x), ~good, len(made), backwards=0)
     return draws.decided(call, made, _labels(rows, len(x)))
 
 
@@ -161,7 +161,7 @@ def classes(model: Classifier, x: Tensor) -> int:
 def _climbed(
     objective: Objective, model: object, x: Tensor, y: Tensor, references: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """An objective's values (n,) or (n, J) at padded images, logits (n, K), and a gradient for each of 1 or J values.
+    """An objective's values (N,) or (N, J) at images, logits (N, K), and a gradient for each of J values, or of one.
 
     Raises:
         NoGradientError: there is none.
