@@ -11,6 +11,7 @@ import pandas as pd
 from bench.core.types import UserError
 from bench.report import measures
 from bench.report.measures import Outcome
+from bench.store import behaviour
 from bench.store.record import AttackEntry, Record, StageEntry
 from bench.store.runs import Run
 
@@ -76,6 +77,10 @@ class Case:
             for key in ("model", "weights_sha256", "data", "split", "data_sha256", "indices", "norm"):
                 if getattr(run.record, key) != getattr(first, key):
                     raise UserError(f"{run.directory} has another {key} than {several[0].directory}: audit it alone")
+            if unlike := behaviour.between(first, run.record):
+                raise UserError(
+                    f"{several[0].directory} and {run.directory} are of two models ({unlike}): audit each alone"
+                )
         return cls(several)
 
     @property

@@ -19,9 +19,9 @@ _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 _KEPT = ("unknown", "order")
 
 
-def optional(default: Any, low: float | None = None) -> Any:
-    """A field that a new object does not write while it has its default; `low` as for `number`."""
-    return field(default=default, metadata={"optional": True, "bounds": Bounds(low=low)})
+def optional(default: Any, low: float | None = None, high: float | None = None) -> Any:
+    """A field that a new object does not write while it has its default; bounds as for `number`."""
+    return field(default=default, metadata={"optional": True, "bounds": Bounds(low=low, high=high)})
 
 
 def number(default: Any = MISSING, low: float | None = None, high: float | None = None) -> Any:

@@ -18,6 +18,9 @@ from bench.store.json_records import JsonRecord, free_text, number, optional
 
 SCHEMA_VERSION = 1
 
+_MOST_DRAWS = 10_000
+"""How many passes a record may ask for an image: what reads it makes them again."""
+
 Table = Mapping[str, Any]
 
 
@@ -184,8 +187,8 @@ class Record(ModelRecord, Versioned):
     device: str = "cpu"
     dtype: str = "float32"
     search_dtype: str = "float32"
-    eot: int = optional(1)
-    draws: int = optional(1)
+    eot: int = optional(1, low=1, high=_MOST_DRAWS)
+    draws: int = optional(1, low=1, high=_MOST_DRAWS)
     backward: str | None = optional(None)
     backward_sha256: str = optional("")
     save_adversarial: bool = False

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.core import files
+from bench.core.text import printable
 from bench.core.types import UserError, Verdict
 from bench.store import images as adversarial
 from bench.store import row_file, runs, signature
@@ -131,8 +132,9 @@ class Writer:
 
     def fail(self, reasons: Mapping[str, str]) -> None:
         """Note why attacks could not be made, by name, before their rows are added."""
-        if not reasons.items() <= self.record.failed.items():
-            self.record = replace(self.record, failed={**self.record.failed, **reasons})
+        plain = {name: printable(" ".join(reason.split())) for name, reason in reasons.items()}
+        if not plain.items() <= self.record.failed.items():
+            self.record = replace(self.record, failed={**self.record.failed, **plain})
             self._save()
 
     def done(self) -> set[runs.Trial]:

@@ -176,7 +176,10 @@ class TestOneModelARun:
         Path("checkpoints.toml").write_text(stanza)
         assert bench(*self.words("mine"), "--out", "out").code == 0
         Path("checkpoints.toml").write_text(stanza.replace("0.0", "0.5"))
-        one_line(bench(*self.words("mine"), "--out", "out", "--resume"), 'args {"mean": 0.0}, not {"mean": 0.5}')
+        said = bench(*self.words("mine"), "--out", "out", "--resume")
+        assert said.code == 2 and not said.out
+        refusal = 'bench: out was made with args {"mean": 0.0}, not {"mean": 0.5}: choose another --out'
+        assert said.err.splitlines()[-1] == refusal
 
     def test_an_edited_attack(self, bench) -> None:
         text = (
