@@ -133,7 +133,7 @@ class TestNotes:
     def test_noise_on_logits_of_any_scale_is_seen(self):
         for scale in (1e-12, 1e-30, 1.0, 1e20):
             noisy = After(lambda z, by=scale: (z + 0.1 * torch.randn_like(z)) * by)
-            with pytest.raises(UserError, match="check 'deterministic' failed"):
+            with pytest.raises(UserError, match=r"check 'deterministic' failed"):
                 evaluated(noisy)
             run = evaluated(noisy, force=True)
             assert run.record.forced == ("deterministic",) and "state" not in run.record.notes
@@ -160,7 +160,8 @@ class TestBeforeTheRun:
     def test_what_ran_before_a_failing_attack_is_not_lost(self, tmp_path):
         source = tmp_path / "late.py"
         source.write_text(
-            "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Late:\n    needs, norms, minimal = (), ('linf',), False\n"
+            "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Late:\n"
+            "    needs, norms, minimal = (), ('linf',), False\n"
             "    def __call__(self, model, x, y, budget, keys):\n        raise KeyError('late')\n"
         )
         with pytest.raises(UserError, match="failed with KeyError") as caught:
@@ -184,7 +185,7 @@ class TestMessages:
             assert shown in str(caught.value) and "outside [0, 1]" in str(caught.value)
 
     def test_a_model_that_cannot_be_given_these_images(self):
-        with pytest.raises(UserError, match="check 'input' failed.*data of the shape"):
+        with pytest.raises(UserError, match=r"check 'input' failed.*data of the shape"):
             evaluated(nn.Sequential(nn.Flatten(), nn.Linear(7, 3)), labels=torch.zeros(60).long())
 
         class Mixed(nn.Module):
@@ -195,7 +196,7 @@ class TestMessages:
             def forward(self, x: Tensor) -> Tensor:
                 return self.second(self.first(x.flatten(1)))
 
-        with pytest.raises(UserError, match="check 'input' failed.*one floating-point type"):
+        with pytest.raises(UserError, match=r"check 'input' failed.*one floating-point type"):
             evaluated(Mixed(), labels=torch.zeros(60).long())
 
 
