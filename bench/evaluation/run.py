@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bench.core.from_specs import check_trained_with
-from bench.core.types import Classifier, ImageSet, Note, ThreatModel
+from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError, Verdict
 from bench.evaluation import batching, checks, forms, identity, indicators, schedule
 from bench.evaluation.description import described
 from bench.evaluation.judge import Repeated
@@ -200,18 +200,32 @@ def _as_predicted_before(job: schedule.Job, clean: Clean) -> schedule.Job:
 
 
 def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
-    """The same verdicts without a file."""
-    job, rows, seconds, failed = prepared.job, [], dict[str, float](), dict[str, str]()
+    """The same verdicts without a file.
+
+    Raises:
+        UserError: an attack fails; the error's `partial` is the run up to there, if it has rows.
+    """
+    job, rows, seconds, failed = prepared.job, list[Verdict](), dict[str, float](), dict[str, str]()
     for chunk in schedule.chunks(job, prepared.attacks):
-        outcome = schedule.perform(job, chunk)
+        try:
+            outcome = schedule.perform(job, chunk)
+        except UserError as fault:
+            fault.partial = _in_memory(prepared, rows, seconds, failed, finished=False) if rows else None
+            raise
         rows += outcome.verdicts
         failed |= outcome.failed
         for label, spent in outcome.seconds.items():
             seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
             progress(outcome)
+    return _in_memory(prepared, rows, seconds, failed, finished=True)
+
+
+def _in_memory(
+    prepared: Prepared, rows: list[Verdict], seconds: dict[str, float], failed: dict[str, str], finished: bool
+) -> runs.Run:
     verdicts = runs.frame(rows)
     forwards, backwards = runs.costs(verdicts, prepared.record)
     spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
-    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, failed=failed, finished=True)
+    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, failed=failed, finished=finished)
     return runs.Run(verdicts, replace(record, forwards=forwards, backwards=backwards))
