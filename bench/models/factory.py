@@ -43,7 +43,8 @@ def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:
         _check_memory(arch, args)
         with _quiet():
             return _called(arch, architectures[arch], args)
-    return _called(arch, named(arch, home), args)
+    with _once(arch), _importing_from(_folder(arch, home)):
+        return _called(arch, named(arch, home), args)
 
 
 def named(arch: str, home: Path) -> Any:
@@ -56,13 +57,19 @@ def named(arch: str, home: Path) -> Any:
     path = (home / expanded(place)) if place.endswith(".py") else None
     if path is not None and not is_file(path):
         raise UserError(f"{shown(arch)}: there is no file {path}: correct the path")
-    with _once(arch), _importing_from(home if path is None else path.parent):
+    with _importing_from(_folder(arch, home)):
         module = _module(arch, place, path)
         if not hasattr(module, name):
             known = [key for key, value in vars(module).items() if _is_own(value, module) and not key.startswith("_")]
             remedy = suggestion(name, known) if known else "define one"
             raise UserError(f"{shown(place)} has no factory {shown(name)}: {remedy}")
         return getattr(module, name)
+
+
+def _folder(arch: str, home: Path) -> Path:
+    """Where a factory's own imports are looked for first."""
+    place = arch.rpartition(":")[0]
+    return (home / expanded(place)).parent if place.endswith(".py") else home
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:
@@ -118,9 +125,7 @@ def _called(arch: str, factory: Any, args: Mapping[str, Any]) -> nn.Module:
     if isinstance(factory, BuiltinFunctionType):  # such as os._exit: Python's own functions return no models
         raise UserError(f"{shown(arch)} is a function of Python itself: name one that returns the model")
     if isinstance(factory, type) and not issubclass(factory, nn.Module):
-        raise UserError(
-            f"{shown(arch)} is a class that is no nn.Module: name one that is, or a function that returns it"
-        )
+        raise UserError(f"{shown(arch)} is a class, but no nn.Module: name one that is, or a function that returns it")
     try:
         model = factory(**args)
     except UserError:

@@ -69,6 +69,8 @@ def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, An
     """
     path = _find(named)
     table = _with_parents(path, ())
+    if "name" in table:
+        raise fault("name", "stands in the file", "a recipe has the name of its file: rename that, or give --set name=")
     table["name"] = path.stem
     for setting in settings:
         _apply(table, setting)
