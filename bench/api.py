@@ -130,7 +130,7 @@ def evaluate(
         raise
     finally:
         model.to(home)
-    return Run(made.verdicts, made.record)
+    return Run(made.verdicts, made.record, searches=made.searches)
 
 
 def _image_set(images: Tensor, labels: Tensor) -> ImageSet:

@@ -28,6 +28,7 @@ from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.continuation import Clean
 from bench.store.record import Gradients, Record
+from bench.store.ways import frame
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -186,7 +187,8 @@ def fill(prepared: Prepared, writer: Writer, progress: Progress | None = None) -
         kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
         images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
         writer.fail(outcome.failed)
-        writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
+        ways = outcome.way[fresh].tolist()
+        writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images, ways)
         if progress:
             progress(outcome)
     return writer.finish()
@@ -206,6 +208,7 @@ def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
         UserError: an attack fails; the error's `partial` is the run up to there, if it has rows.
     """
     job, rows, seconds, failed = prepared.job, list[Verdict](), dict[str, float](), dict[str, str]()
+    ways = list[list[float]]()
     for chunk in schedule.chunks(job, prepared.attacks):
         try:
             outcome = schedule.perform(job, chunk)
@@ -213,12 +216,13 @@ def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
             fault.partial = _in_memory(prepared, rows, seconds, failed, finished=False) if rows else None
             raise
         rows += outcome.verdicts
+        ways += outcome.way.tolist()
         failed |= outcome.failed
         for label, spent in outcome.seconds.items():
             seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
             progress(outcome)
-    return _in_memory(prepared, rows, seconds, failed, finished=True)
+    return replace(_in_memory(prepared, rows, seconds, failed, finished=True), searches=frame(rows, ways))
 
 
 def _in_memory(
