@@ -243,6 +243,7 @@ def defenses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Cal
         (["model.arch=os:mkdir"], "is code that a file may not name"),
         (["model.arch=../net.py:make"], "lies outside the folder"),
         (["model.args={hidden=[400000,400000]}", "model.arch=mlp"], "of weights, more than memory holds"),
+        (["paper.expect={clean=-5}"], "paper.expect.clean is -5: give a number of at least 0"),
         (["name=../x"], "use at most 100 letters, digits, - and _"),
     ],
 )
