@@ -157,10 +157,12 @@ def unfinished_search(case: Case) -> Iterator[Sign]:
     share = {tried.label: _still_rising(case, tried) for tried in case.at(eps) if tried.is_iterated}
     rising_ones = {label: value for label, value in share.items() if value is not None and value >= _RISING}
     ended = any(value is not None and value < _RISING for value in share.values())
+    if ended or not worth_doubting(case, case.left(eps)):
+        return  # another attack went all the way, or there is nothing left to find
     for label, value in rising_ones.items():
-        step = None if ended else Step("pgd(steps=200),margin(steps=200)")
         seen = f"{label} made {value:.0%} of its way in the last quarter of its passes, on images that it left"
-        yield Sign("attack too weak", "unfinished search", seen, "it had too few steps, or too short ones", step)
+        remedy = "it had too few steps, or too short ones"
+        yield Sign("attack too weak", "unfinished search", seen, remedy, Step("pgd(steps=200),margin(steps=200)"))
 
 
 def _still_rising(case: Case, tried: Tried) -> float | None:
