@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all test-isa lint check docs results tables bench-speed clean
+.PHONY: setup demo test test-all test-isa lint check docs results tables gallery bench-speed clean
 
 setup: $(READY)
 
@@ -61,6 +61,10 @@ results: $(READY)
 # Every table, figure and page under results/ from the stored runs: the same runs give the same bytes.
 tables: $(READY)
 	$(BIN)/bench publish --runs results/runs --out results
+
+# What broken and sound models hold, what their audits say, and what is left after their advice.
+gallery: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.gallery
 
 # Our attacks beside other libraries' and beside their own bare passes. SPEED=--missing goes on, --quick takes a minute.
 bench-speed: $(READY)

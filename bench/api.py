@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.specs import parse_eps
+from bench.core.text import printable
 from bench.core.types import Checkpoint, ImageSet, Norm, UserError
 from bench.evaluation.request import Request, Subject, first_of_each_class
 from bench.evaluation.run import in_memory, prepare
@@ -27,7 +29,7 @@ class Run(runs.Run):
     """A run's verdicts (a DataFrame, one row an image, attack and eps) and its record, with the tables made of them."""
 
     def __str__(self) -> str:
-        return run_table.console(self)
+        return printable(run_table.console(self), getattr(sys.stdout, "encoding", None))
 
     def table(self) -> pd.DataFrame:
         """The columns of `table.csv`, a row an attack and a `worst` row for each norm."""
@@ -87,7 +89,8 @@ def evaluate(
     model and images.
 
     Raises:
-        UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit.
+        UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit, or one
+            that fails on its way: then the error's `partial` is the run of what came before it.
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"model is {type(model).__name__}, not an nn.Module: wrap the function in a module")
@@ -121,9 +124,13 @@ def evaluate(
     try:
         with prepare(request, tested) as prepared:
             made = in_memory(prepared)
+    except UserError as fault:
+        if fault.partial is not None:
+            fault.partial = Run(fault.partial.verdicts, fault.partial.record)
+        raise
     finally:
         model.to(home)
-    return Run(made.verdicts, made.record)
+    return Run(made.verdicts, made.record, searches=made.searches)
 
 
 def _image_set(images: Tensor, labels: Tensor) -> ImageSet:

@@ -108,7 +108,7 @@ class APGDCE(_AutoPGD):
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        return self.toward(_untargeted(losses.steep_cross_entropy), y[:, None], model, x, y, budget, keys)
+        return self.toward(_untargeted(losses.cross_entropy_in(budget.norm)), y[:, None], model, x, y, budget, keys)
 
 
 @attacks.register("apgd_dlr")

@@ -17,7 +17,7 @@ from bench.ops.ascent import Schedule, ascend
 
 def _climbed(model: Classifier, x: Tensor, y: Tensor, budget: Budget, schedule: Schedule) -> Tensor:
     """Where cross-entropy leads from the clean image (N, C, H, W)."""
-    return ascend(model, losses.ce, norms.Ball.around(x, budget), y, x, schedule).x_adv
+    return ascend(model, losses.ce_in(budget.norm), norms.Ball.around(x, budget), y, x, schedule).x_adv
 
 
 def _schedule(budget: Budget, steps: int, step_size: float | None, decay: float = 0.0) -> Schedule:

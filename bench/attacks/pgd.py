@@ -40,7 +40,7 @@ class PGD:
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        attempt = Attempt(losses.ce, random_start=self.random_start)
+        attempt = Attempt(losses.ce_in(budget.norm), random_start=self.random_start)
         if self.targeted:
             target = random_wrong_class(rng.fold(keys, -1), y, passes.classes(model, x))
             attempt = Attempt(losses.targeted_ce, (target,), self.random_start)

@@ -88,6 +88,7 @@ class Transfer:
         if self.method is not None:
             return self.method(surrogate, x, y, budget, keys)
         objective, momentum, random_start = _CLIMBS[self.attack]
+        objective = losses.ce_in(budget.norm) if objective is losses.ce else objective
         ball = norms.Ball.around(x, budget)
         schedule = replace(Schedule.standard(budget, self.steps, self.step_size, momentum), stop=False)
         start = ball.sample(keys) if random_start else x

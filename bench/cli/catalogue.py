@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.core import files, registry
+from bench.core import places, registry
 from bench.core.arguments import OUT
 from bench.core.outline import Outline, outlines
 from bench.core.terminal import announce
@@ -84,7 +84,7 @@ def _fetched(name: str, data_dir: Path | None) -> str:
     from bench.data import loading
 
     thing = loading.find(name)
-    directory = data_dir or files.directories(None)[0]
+    directory = data_dir or places.directories(None)[0]
     if shutil.disk_usage(directory if directory.exists() else Path.cwd()).free < 2**28:
         raise UserError(f"{directory} has less than 256 MiB free: give another --data-dir")
     return "\n".join(str(path) for path in thing.fetch(directory)) or f"{name} needs no download"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.core.arguments import COUNT, OUT, SEED
+from bench.core.arguments import COUNT, DRAWS, OUT, SEED
 from bench.core.types import UserError
 
 _AUTO = "auto"
@@ -47,12 +47,10 @@ def subject_options(command: Any) -> Any:
             show_default=True,
             help="What budgeted attacks compute in; the judge always computes in float32.",
         ),
-        click.option(
-            "--eot", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Random models: draws averaged."
-        ),
+        click.option("--eot", type=DRAWS, default=1, show_default=True, help="Random models: draws averaged."),
         click.option(
             "--draws",
-            type=click.IntRange(1, 10_000),
+            type=DRAWS,
             help="Random models: passes that settle a prediction; by default 10.",
         ),
         click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
@@ -80,7 +78,7 @@ def made_request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     from bench.evaluation.request import Request
 
     names = ["model", "data", "split", "n", "norm", "seed", "batch_size", "device", "search_dtype", "force", "data_dir"]
-    searched = ("eot", "draws", "backward")
+    searched = ["eot", "draws", "backward"]
     return Request(
         **{name: options[name] for name in (*names, *searched)},
         attacks=attacks,

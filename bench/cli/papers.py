@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.core.arguments import OUT, PATH
-from bench.core.files import is_folder
+from bench.core.places import is_folder
 
 _RUNS = Path("results/runs")
 

@@ -55,4 +55,5 @@ class Whole(click.ParamType[int]):
 
 
 COUNT = Whole(1)
+DRAWS = Whole(1, 10_000)
 SEED = Whole(-(2**63))

@@ -6,15 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import Request, url2pathname, urlopen
 
 from tqdm import tqdm
 
-from bench.core.files import one_line, sha256_of
+from bench.core.files import check_size, one_line, sha256_of
 from bench.core.types import UserError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
+_MOST = 1 << 34
 
 
 def fetch(
@@ -58,12 +60,16 @@ def fetch(
 
 
 def _download(url: str, path: Path) -> None:
+    if urlsplit(url).scheme == "file":
+        check_size(Path(url2pathname(urlsplit(url).path)))
     request = Request(url, headers={"User-Agent": "bench"})
     with urlopen(request, timeout=_TIMEOUT) as answer, path.open("wb") as file:
         length = int(answer.headers.get("Content-Length") or 0)
         # disable=None: silent unless stderr is a terminal.
         with tqdm(total=length or None, unit="B", unit_scale=True, desc=path.name[-32:], disable=None) as bar:
             while chunk := answer.read(_CHUNK):
+                if file.tell() > _MOST:
+                    raise OSError(f"more than {_MOST:,} bytes came")
                 file.write(chunk)
                 bar.update(len(chunk))
         if length and file.tell() != length:

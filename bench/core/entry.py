@@ -17,6 +17,7 @@ from bench.core.text import printable, shortened
 from bench.core.types import UserError
 
 _FAULT, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
+_LONGEST = 2000
 _PACKAGES = Path(__file__).parents[2]
 
 
@@ -53,7 +54,7 @@ def enter(command: click.Command, program: str) -> NoReturn:
 
 def _leave(fault: BaseException, program: str) -> NoReturn:
     """Say what went wrong, in one line, and exit."""
-    text, status = one_line(fault), _FAULT
+    text, status = one_line(fault, _LONGEST), _FAULT
     if isinstance(fault, click.exceptions.NoArgsIsHelpError):
         click.echo(fault.ctx.get_help(), err=True)
         sys.exit(_FAULT)

@@ -1,4 +1,4 @@
-"""Finding, hashing and fetching files."""
+"""Files read within bounds, hashed, and written whole."""
 
 from __future__ import annotations
 
@@ -8,70 +8,15 @@ import hashlib
 import io
 import os
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 
-from platformdirs import user_cache_path
-
 from bench.core.types import UserError
-
-
-def cache_dir() -> Path:
-    """The user's cache of this program, where the platform keeps caches: `~/.cache/bench`, by `$XDG_CACHE_HOME`."""
-    return user_cache_path("bench", appauthor=False)
-
-
-PACKAGE = Path(__file__).parent.parent
-"""Where the package lies. Its parent is the checkout, or site-packages."""
-
-
-def shipped(name: str, checkout: str | None = None) -> Path:
-    """A file that comes with the program: inside an installed copy, else at `checkout` (or `name`) in the checkout."""
-    installed = PACKAGE / "builtin" / name
-    return installed if installed.exists() else PACKAGE.parent / (checkout or name)
-
-
-def directories(data_dir: str | None = None) -> list[Path]:
-    """Where data sets are looked for, in order: `data_dir` if given, `$BENCH_DATA` if set, the user's cache."""
-    given = [place for place in (data_dir, os.environ.get("BENCH_DATA")) if place]
-    return [*map(expanded, given), cache_dir() / "data"]
-
-
-def expanded(written: str) -> Path:
-    """A path with `~` replaced by a home directory.
-
-    Raises:
-        UserError: there is no such home.
-    """
-    try:
-        return Path(written).expanduser()
-    except RuntimeError:
-        raise UserError(f"{written} starts in a home directory that is not known: write the path in full") from None
-
-
-def search(relative: str, places: Iterable[Path]) -> Path | None:
-    """The first of `places` that holds the file `relative`, as a path to that file."""
-    return next((place / relative for place in places if is_file(place / relative)), None)
-
-
-def is_file(path: Path) -> bool:
-    """Whether a regular file lies there; False for a path that no file can have, such as one that is too long."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a folder lies there; False for a path that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def opened(path: Path) -> BufferedReader:
@@ -133,7 +78,44 @@ def read_content(path: Path, most: int | None = None) -> bytes:
             return _unpacked(path, file, most)
         if most is not None and os.fstat(file.fileno()).st_size > most:
             raise _too_large(path, most)
+        check_size(path)
         return file.read()
+
+
+def check_unpacked(path: Path, most: int = _UNPACKED) -> None:
+    """Refuse a zip file, as numpy and torch write them, that declares more than a reader should unpack.
+
+    Args:
+        path: the file; one of another kind is left to its reader.
+        most: how many bytes its entries may have. As many as the file has, which is not packed then, they always may.
+
+    Raises:
+        UserError: they have more, or the file is damaged.
+    """
+    with opened(path) as file:
+        if not zipfile.is_zipfile(file):
+            return
+        bound = max(os.fstat(file.fileno()).st_size, most)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                declared = sum(entry.file_size for entry in archive.infolist())
+        except Exception as error:  # whatever the reader raises at a damaged directory
+            raise UserError(f"{path} cannot be read ({one_line(error)}): give back the file as it was") from None
+    if declared > bound:
+        text = f"it declares {declared:,} bytes, more than the {bound:,} that it may have"
+        raise UserError(f"{path} cannot be read ({text}): give back the file as it was")
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that memory cannot hold, before it is read or hashed.
+
+    Raises:
+        UserError: it is larger than this machine's memory, or cannot be read.
+    """
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    if size > memory():
+        raise UserError(f"{path} has {size:,} bytes, more than memory holds: give a smaller file")
 
 
 def _unpacked(path: Path, file: BufferedReader, most: int | None) -> bytes:
@@ -183,9 +165,13 @@ def memory() -> int:
         return 1 << 62
 
 
-def one_line(error: BaseException) -> str:
-    """The text of an error on one line, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The text of an error on one line of at most so many letters, or its kind where it has none."""
+    try:
+        text = " ".join(str(error).split()) or type(error).__name__
+    except Exception:  # of a user's own class
+        return type(error).__name__
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def check_place(path: Path, folder: bool = True) -> None:

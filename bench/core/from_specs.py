@@ -9,8 +9,9 @@ from typing import Any
 
 from bench.core import registry
 from bench.core.fields import build, check_names, check_value, hint_of, settable
-from bench.core.files import is_file, one_line
+from bench.core.files import one_line
 from bench.core.outline import outlines
+from bench.core.places import is_file
 from bench.core.registry import suggestion
 from bench.core.specs import Spec
 from bench.core.text import shown
@@ -125,7 +126,9 @@ def _from_file(word: str, name: str) -> type[Any]:
         raise UserError(f"{word} file {shown(path)} not found: give a path to a Python file, as in {example}")
     try:
         module = module_of(Path(path))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         fault = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{word} file {shown(path)} does not import: {fault}: correct it") from error
     own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from functools import cache
 from typing import Any, TextIO
@@ -29,6 +30,8 @@ class PrintableStream:
         """Write a text; how many letters it has."""
         if not isinstance(text, str):  # as click asks whether bytes can be written
             raise TypeError(f"{type(text).__name__} is no text")
+        if self._stream.closed:  # by a file that was named
+            raise OSError(errno.EBADF, "standard output was closed")
         self._stream.write(printable(text, self._stream.encoding))
         return len(text)
 

@@ -7,7 +7,7 @@ import unicodedata
 from typing import Any
 
 _LONGEST = 100
-_LONGEST_WORD = 200
+_LONGEST_WORD = 400
 _KEPT = "\n\t\r"
 _SPELLED = {"ε": "eps", "≤": "<=", "≥": ">=", "×": "x", "→": "->", "−": "-", "–": "-", "…": "..."}
 _UNPRINTED = ("Cc", "Cf", "Cs", "Zl", "Zp")

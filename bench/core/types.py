@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from bench.core.text import shortened
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,10 +25,15 @@ CLEAN = "clean"
 class UserError(Exception):
     """A fault that the caller can correct; its text is one line: thing, fault, remedy.
 
-    `status` is what a command that ends with it exits with.
+    `status` is what a command that ends with it exits with. `partial` is the run that `bench.evaluate` had made of the
+    attacks before the one at fault, if any.
     """
 
     status: ClassVar[int] = 2
+    partial: Any = None
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shortened(text))
 
 
 @dataclass(frozen=True)

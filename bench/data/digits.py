@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.core.files import read_content, search
+from bench.core.files import read_content
+from bench.core.places import search
 from bench.core.registry import datasets
 from bench.core.types import ImageSet, UserError
 from bench.data.formats import DIGITS, image_set, known_split

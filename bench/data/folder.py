@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from bench.core.files import expanded, is_folder, memory, one_line, opened
+from bench.core.files import memory, one_line, opened
+from bench.core.places import expanded, is_folder
 from bench.core.types import ImageSet, UserError
 from bench.data.formats import Bytes, image_set, known_split
 
@@ -118,8 +119,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image whose header has been read, but no pixel."""
     with opened(path) as file:
         try:
-            with warnings.catch_warnings():  # of large sizes, which are refused here
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with warnings.catch_warnings():  # of large sizes, which are refused here, and of damaged tags
+                warnings.simplefilter("ignore")
                 image = Image.open(file, formats=_FORMATS)
         except Exception as error:  # whatever the readers of the formats raise at a damaged header
             raise _unreadable(path, error) from None
@@ -128,7 +129,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be read as an image ({one_line(error)[:120]}): replace or remove it")
+    unknown = isinstance(error, UnidentifiedImageError)
+    text = f"it is none of {', '.join(_FORMATS)}" if unknown else one_line(error)[:120]
+    return UserError(f"{path} cannot be read as an image ({text}): replace or remove it")
 
 
 def _shape(path: Path, image: Image.Image) -> tuple[int, int, int]:
@@ -145,7 +148,9 @@ def _shape(path: Path, image: Image.Image) -> tuple[int, int, int]:
 def _decoded(path: Path, image: Image.Image) -> Bytes:
     """Its pixels (C, H, W)."""
     try:
-        pixels = np.asarray(image.convert(_MODES[image.mode]))
+        with warnings.catch_warnings():  # of damaged tags, which pixels do not need
+            warnings.simplefilter("ignore")
+            pixels = np.asarray(image.convert(_MODES[image.mode]))
     except Exception as error:  # whatever a decoder raises at damaged content
         raise _unreadable(path, error) from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bench.core.files import directories, expanded, is_folder
+from bench.core.places import directories, expanded, is_folder
 from bench.core.registry import datasets
 from bench.core.text import shown
 from bench.core.types import ImageSet, UserError

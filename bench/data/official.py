@@ -15,7 +15,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bench.core.download import fetch
-from bench.core.files import content_sha256, is_file, one_line, read_content, search
+from bench.core.files import content_sha256, one_line, read_content
+from bench.core.places import is_file, search
 from bench.core.types import ImageSet, UserError
 from bench.data.formats import Bytes, Source, image_set, known_split
 

@@ -7,7 +7,6 @@ import datetime
 from bench.evaluation.plan import Planned
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.schedule import Job
-from bench.models.search_form import SearchForm
 from bench.store.provenance import provenance
 from bench.store.record import AttackEntry, Record, StageEntry, ThreatRecord
 
@@ -25,7 +24,7 @@ def _entry(planned: Planned) -> AttackEntry:
     )
 
 
-def described(request: Request, tested: Subject, job: Job, attacks: list[Planned], form: SearchForm) -> Record:
+def described(request: Request, tested: Subject, job: Job, attacks: list[Planned]) -> Record:
     """The record of a run before anything of it is made."""
     written = [threat.written or str(threat.eps) for threat in job.threats if threat.eps is not None]
     values = [threat.eps for threat in job.threats if threat.eps is not None]
@@ -55,9 +54,6 @@ def described(request: Request, tested: Subject, job: Job, attacks: list[Planned
         device=job.device,
         search_dtype=request.search_dtype,
         draws=job.draws,
-        eot=form.eot,
-        backward=form.backward.name if form.backward else None,
-        backward_sha256=form.backward.sha256 if form.backward else "",
         save_adversarial=request.save_adversarial,
         **provenance(),
         command=request.command,

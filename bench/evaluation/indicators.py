@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from bench.core.types import Budget, Classifier, ImageSet, Norm, Objective, ThreatModel
+from bench.evaluation import batching
 from bench.ops import losses, norms, passes, rng
 from bench.store.record import Gradients
 
@@ -80,13 +82,22 @@ def gradient_signs(
     entropy = margin = rough = ""
     for at in range(0, min(len(data), IMAGES), batch_size):
         part = data.select(slice(at, min(at + batch_size, IMAGES)))
-        looked = _looked(part, threat.norm, eps, device)
-        entropy += _letters(right[at:], _misleads(model, search, losses.ce, looked, eot))
-        margin += _letters(right[at:], _misleads(model, search, losses.logit_margin, looked, eot))
+        by_entropy, by_margin = (
+            _seen(part, partial(_misleads, model, search, objective, eot), threat.norm, eps, device)
+            for objective in (losses.ce, losses.logit_margin)
+        )
+        entropy += _letters(right[at:], by_entropy)
+        margin += _letters(right[at:], by_margin)
         if at < _ROUGH and eot is None:
-            few = _looked(part.select(slice(0, _ROUGH - at)), threat.norm, eps, device)
-            rough += _letters(right[at:], _rough(model, search, few))
+            few = part.select(slice(0, _ROUGH - at))
+            rough += _letters(right[at:], _seen(few, partial(_rough, model, search), threat.norm, eps, device))
     return Gradients(step=_STEP * eps, cross_entropy=entropy, margin=margin, rough=rough)
+
+
+def _seen(part: ImageSet, look: Callable[[Looked], Tensor], norm: Norm, eps: float, device: str) -> Tensor:
+    """What a look says of images (n,), in fewer at once where memory runs out."""
+    places = torch.arange(len(part))
+    return batching.halving(lambda some: look(_looked(part.select(some), norm, eps, device)).cpu(), places, torch.cat)
 
 
 def _looked(part: ImageSet, norm: Norm, eps: float, device: str) -> Looked:
@@ -101,7 +112,7 @@ def _letters(right: Sequence[bool], bad: Tensor) -> str:
     return "".join("-" if not is_right else "x" if is_bad else "." for is_right, is_bad in pairs)
 
 
-def _misleads(model: Classifier, search: Classifier, objective: Objective, looked: Looked, eot: int | None) -> Tensor:
+def _misleads(model: Classifier, search: Classifier, objective: Objective, eot: int | None, looked: Looked) -> Tensor:
     """Whether (n,) a small step along the gradient helps no more than the opposite one."""
     draws = 1 if eot is None else _DRAWS
     z, y = looked.near(), looked.y

@@ -13,6 +13,7 @@ from bench.core.types import NOT_FINITE, ImageSet, Norm, Verdict
 from bench.evaluation import eps_order
 from bench.evaluation.judge import Judgement
 from bench.ops import passes
+from bench.ops.trails import POINTS
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Ledger:
         self.size = torch.zeros(self.label.shape, dtype=torch.float64)
         self.lawful = torch.ones_like(self.label, dtype=torch.bool)
         self.forwards, self.backwards = torch.zeros_like(self.label), torch.zeros_like(self.label)
+        self.way = torch.full((*self.label.shape, POINTS), torch.nan)
         self.x_adv = everywhere(part.images) if keep else None
 
     @property
@@ -95,9 +97,10 @@ class Ledger:
         self.count(image, level, trials.tally)
 
     def count(self, image: Tensor, level: Tensor, tally: passes.Tally) -> None:
-        """Add the passes of trials (m,)."""
+        """Add the passes of trials (m,), and enter how their search went."""
         self.forwards[image, level] += tally.forwards.cpu()
         self.backwards[image, level] += tally.backwards.cpu()
+        self.way[image, level] = tally.trail.points(len(image))
 
     def take(self, image: Tensor, level: Tensor, other: Ledger, source: Tensor) -> None:
         """Take over the state, not the passes, that another ledger has of images (m,) at the eps `source` (m,)."""

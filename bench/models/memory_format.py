@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.core.types import Classifier
 from bench.ops import passes
 
-_AGREES = 1e-4
+_AGREES, _ROUNDING = 1e-4, 1e-2
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def _classifies(model: nn.Module, images: Tensor, logits: Tensor) -> bool:
     again = _logits(model, images)
     if again is None:
         return False
-    spread = (logits.amax() - logits.amin()).clamp_min(1e-6)
+    spread = (logits.amax() - logits.amin()).clamp_min(_ROUNDING * logits.abs().amax())
     return bool(((again - logits).abs() <= _AGREES * spread).all())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.fields import Wording, build
-from bench.core.files import is_file, shipped
+from bench.core.places import is_file, shipped
 from bench.core.registry import suggestion
 from bench.core.specs import parse_eps, threat_model
 from bench.core.text import shown
@@ -148,7 +148,7 @@ def check_source(arch: str, home: Path) -> None:
         inside = (home / place).resolve().is_relative_to(home.resolve())
     except (OSError, ValueError, RuntimeError):
         inside = False
-    if Path(place).is_absolute() or not inside:
+    if Path(place).is_absolute() or place.startswith("~") or not inside:
         raise UserError(
             f"arch {shown(arch)} lies outside the folder of the file that names it: put it beside that file"
         )

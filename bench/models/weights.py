@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from bench.core.files import one_line, opened
+from bench.core.files import check_unpacked, one_line, opened
 from bench.core.text import shown
 from bench.core.types import UserError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "net", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 _DROP = "-"
-_DEEPEST = 8
+_DEEPEST, _LONGEST_TEXT = 8, 5000
 _LONGEST_HEADER, _SPARE, _COPIES = 1 << 24, 1 << 26, 8
 """Bytes of a safetensors header; bytes that a packed file may unpack to, beside so many times the model's."""
 _REFUSED = ("Unsupported global", "Unsupported class", "Unsupported operand", "GLOBAL")
@@ -84,8 +82,7 @@ def load_safely(path: Path, needed: int = 0) -> Mapping[Any, Any]:
     Raises:
         UserError: the file is damaged, unpacks to far more than `needed` bytes, holds code, or is not a mapping.
     """
-    with opened(path) as file:
-        _check_declared(path, file, needed)
+    _check_declared(path, needed)
     try:
         with warnings.catch_warnings():  # of kinds of tensors that are refused below
             warnings.simplefilter("ignore")
@@ -93,7 +90,7 @@ def load_safely(path: Path, needed: int = 0) -> Mapping[Any, Any]:
                 return load_file(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (Exception, RecursionError) as fault:  # a damaged or hostile file can make the readers raise anything
-        text = one_line(fault)
+        text = one_line(fault, _LONGEST_TEXT)
         if any(sign in text for sign in _REFUSED):
             raise UserError(
                 f"{path} holds more than tensors, and code in a checkpoint is never run: "
@@ -105,26 +102,16 @@ def load_safely(path: Path, needed: int = 0) -> Mapping[Any, Any]:
     return content
 
 
-def _check_declared(path: Path, file: BinaryIO, needed: int) -> None:
+def _check_declared(path: Path, needed: int) -> None:
     """Refuse a file that declares more than it can hold or than is needed, before a reader takes the memory."""
-    size = os.fstat(file.fileno()).st_size
-    if path.suffix == ".safetensors":
-        declared, bound = int.from_bytes(file.read(8), "little"), max(min(size - 8, _LONGEST_HEADER), 0)
-    elif zipfile.is_zipfile(file):
-        try:
-            with zipfile.ZipFile(file) as archive:
-                declared = sum(entry.file_size for entry in archive.infolist())
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as fault:
-            text = f"{path} cannot be read as weights ({one_line(fault)}): copy or download it again"
-            raise UserError(text) from None
-        bound = max(size, _SPARE + _COPIES * needed)
-    else:
-        return
-    if declared > bound:
-        raise UserError(
-            f"{path} cannot be read as weights (it declares {declared:,} bytes, more than the {bound:,} that it may "
-            "have): save model.state_dict() alone"
-        )
+    if path.suffix != ".safetensors":
+        return check_unpacked(path, _SPARE + _COPIES * needed)
+    with opened(path) as file:
+        declared = int.from_bytes(file.read(8), "little")
+    if declared > _LONGEST_HEADER:
+        text = f"its header has {declared:,} bytes, more than {_LONGEST_HEADER:,}"
+        raise UserError(f"{path} cannot be read as weights ({text}): copy or download it again")
+    return None
 
 
 def size_of(model: nn.Module) -> int:

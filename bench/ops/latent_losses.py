@@ -127,4 +127,4 @@ class AdrObjective:
         logits = model.classify(z)
         turned = replace(self.weights, conf=-self.weights.conf)
         total = turned((z_clean, clean), (z, logits), y, self.anchors)
-        return total + self.ce * losses.steep_cross_entropy(logits, y) if self.ce else total, logits
+        return total + self.ce * losses.cross_entropy(logits, y) if self.ce else total, logits

@@ -6,13 +6,14 @@ The first half works on logits and features; the second half are `Objective`s, `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.core.types import Classifier, HasFeatures, UserError
+from bench.core.types import Classifier, HasFeatures, Norm, Objective, UserError
 from bench.ops.norms import TINY
 from bench.ops.synchronisation import asks
 
@@ -122,7 +123,27 @@ def steep_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def ce(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the true label."""
     logits = model(x)
+    return cross_entropy(logits, y), logits
+
+
+def steep_ce(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the true label, its gradient true to direction where the softmax is sure."""
+    logits = model(x)
     return steep_cross_entropy(logits, y), logits
+
+
+def cross_entropy_in(norm: Norm) -> Callable[[Tensor, Tensor], Tensor]:
+    """The form of cross-entropy that attacks in a norm climb.
+
+    In linf, where only the signs of the gradient count, it is the usual one of the papers' own code and of every
+    library, rounding and all: their numbers, and those stored here, are made with it. `margin` does not round.
+    """
+    return cross_entropy if norm == "linf" else steep_cross_entropy
+
+
+def ce_in(norm: Norm) -> Objective:
+    """`cross_entropy_in` as an objective."""
+    return ce if norm == "linf" else steep_ce
 
 
 def targeted_ce(model: Classifier, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +205,7 @@ class TradesObjective:
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Values (N,) and logits (N, K)."""
         logits = model(x)
-        return steep_cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
+        return cross_entropy(logits, y) + self.beta * kl_divergence(clean, logits), logits
 
 
 def latent_target(model: HasFeatures, x: Tensor, y: Tensor, z_target: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,9 @@ def explained(cut_off: bool) -> Iterator[None]:
         known = next((reason for sign, reason in _REASONS.items() if sign in text), None)
         if known is None and (not cut_off or out_of_memory(fault)):
             raise
-        raise refusal(known or "its output is cut off from it: use gradient-free attacks") from fault
+        raise refusal(
+            known or "its output is cut off from it: give --backward identity, or use gradient-free attacks"
+        ) from fault
 
 
 def refusal(why: str) -> NoGradientError:

@@ -18,6 +18,7 @@ from bench.core.types import Classifier, Objective
 from bench.ops import draws
 from bench.ops.no_gradient import NoGradientError, explained, out_of_memory
 from bench.ops.synchronisation import asks
+from bench.ops.trails import Trail
 
 __all__ = ["NoGradientError", "Tally", "among", "charge", "classes", "counted", "input_gradient", "jacobian"]
 __all__ += ["out_of_memory", "outputs", "reference_outputs", "tells"]
@@ -38,6 +39,7 @@ class Tally:
         self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
         self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
+        self.trail = Trail()
 
     def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
         """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
@@ -50,6 +52,7 @@ class Tally:
         self.forwards[rows] += other.forwards
         self.backwards[rows] += other.backwards
         self.not_finite[rows] |= other.not_finite
+        self.trail.extend(rows, other.trail)
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -66,10 +69,18 @@ def counted(count: int, device: torch.device | str = "cpu", labels: Tensor | Non
         _tally.reset(token)
 
 
-def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> None:
+def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> Tally | None:
     tally = _tally.get()
     if tally is not None:
         tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, forwards, backwards)
+    return tally
+
+
+def _count_way(rows: Tensor | None, logits: Tensor, y: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
+    """Count passes with a gradient, and note where the search for each image is by then."""
+    tally = _count(rows, len(y), bad, forwards, backwards)
+    if tally is not None:
+        tally.trail.see(torch.arange(len(y), device=bad.device) if rows is None else rows, logits, y)
 
 
 def _labels(rows: Tensor | None, seen: int) -> Tensor | None:
@@ -149,7 +160,7 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
     made = list(draws.each(call, lambda: reference_outputs(call, x)))
     if len(x):
         good = torch.stack([tells(part) if part.dim() == 2 else _finite(part) for part in made]).all(0)
-        _count(rows, len(x), ~good, draws.count(call), backwards=0)
+        _count(rows, len(x), ~good, len(made), backwards=0)
     return draws.decided(call, made, _labels(rows, len(x)))
 
 
@@ -161,7 +172,7 @@ def classes(model: Classifier, x: Tensor) -> int:
 def _climbed(
     objective: Objective, model: object, x: Tensor, y: Tensor, references: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """An objective's values (n,) or (n, J) at padded images, logits (n, K), and a gradient for each of 1 or J values.
+    """An objective's values (N,) or (N, J) at images, logits (N, K), and a gradient for each of J values, or of one.
 
     Raises:
         NoGradientError: there is none.
@@ -192,7 +203,7 @@ def input_gradient(
     once = partial(_climbed, objective, model, x, y, references)
     values, made, slopes = zip(*draws.each(model, once), strict=True)
     logits, gradient = draws.decided(model, made, y), draws.mean([slope for (slope,) in slopes]).contiguous()
-    _count(rows, len(x), ~(tells(logits) & _finite(gradient)), len(made), backwards=len(made))
+    _count_way(rows, logits, y, ~(tells(logits) & _finite(gradient)), len(made), len(made))
     return draws.mean(values), logits, gradient
 
 
@@ -206,5 +217,6 @@ def jacobian(
     once = partial(_climbed, objective, model, x, y, references)
     values, made, slopes = zip(*draws.each(model, once), strict=True)
     logits, gradients = draws.decided(model, made, y), draws.mean([torch.stack(part, 1) for part in slopes])
-    _count(rows, len(x), ~(tells(logits) & _finite(gradients)), len(made), backwards=len(made) * gradients.shape[1])
+    bad = ~(tells(logits) & _finite(gradients))
+    _count_way(rows, logits, y, bad, len(made), len(made) * gradients.shape[1])
     return draws.mean(values), logits, gradients

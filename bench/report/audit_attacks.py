@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from statistics import median
 
 import pandas as pd
 
@@ -15,11 +16,13 @@ from bench.report.audit_models import averaged, eps_of, is_random, worth_doubtin
 from bench.report.evidence import CROSS_ENTROPY, NOISE, ONE_STEP, Case, Tried
 from bench.report.significance import mcnemar
 from bench.report.signs import Grade, Sign, Step
-from bench.store import runs
+from bench.store import runs, ways
 
 _CHANCE = 0.01
 _GAP, _SOME, _MANY, _FEW = 0.1, 0.05, 0.2, 3
 _UNBOUNDED = 0.01
+_RISING = 0.15
+"""On sound nets 40 steps of PGD bring 0.00 to 0.09 of the rise in the last quarter, 10 steps 0.11, 3 steps 0.3."""
 
 
 def rows(case: Case) -> Iterator[Sign]:
@@ -131,7 +134,9 @@ def cross_entropy_alone(case: Case) -> Iterator[Sign]:
     names = ", ".join(sorted({tried.name for tried in entropy}))
     where = f"at {case.record.norm} {eps:.4g}"
     seen = f"{where} {names} leaves {left[0]:.2%}, attacks on other losses {left[1]:.2%} (p {p:.1g})"
-    yield Sign("evidence of masking", "masking", seen, "cross-entropy says too much: quote the worst row")
+    if case.record.zero_gradients:
+        seen += f", and its gradient is exactly zero on {case.record.zero_gradients:.1%} of the clean images"
+    yield Sign("evidence of masking", "cross-entropy alone", seen, "it says too much: quote the worst row")
 
 
 def one_attack_short(case: Case) -> Iterator[Sign]:
@@ -144,6 +149,36 @@ def one_attack_short(case: Case) -> Iterator[Sign]:
         if more - fewer > _GAP * len(plain) and mcnemar(more, fewer) < _CHANCE:
             seen = f"apgd_ce breaks {more} images that pgd leaves, pgd {fewer} that apgd_ce leaves"
             yield Sign("attack too weak", "pgd", seen, "its steps do not fit this model: quote the worst row")
+
+
+def unfinished_search(case: Case) -> Iterator[Sign]:
+    """Attacks whose margin still rose when they ended: more steps would go further."""
+    eps = eps_of(case)
+    share = {tried.label: _still_rising(case, tried) for tried in case.at(eps) if tried.is_iterated}
+    rising_ones = {label: value for label, value in share.items() if value is not None and value >= _RISING}
+    ended = any(value is not None and value < _RISING for value in share.values())
+    for label, value in rising_ones.items():
+        step = None if ended else Step("pgd(steps=200),margin(steps=200)")
+        seen = f"{label} made {value:.0%} of its way in the last quarter of its passes, on images that it left"
+        yield Sign("attack too weak", "unfinished search", seen, "it had too few steps, or too short ones", step)
+
+
+def _still_rising(case: Case, tried: Tried) -> float | None:
+    """The median share of the rise of the margin that the last quarter brought, over images that an attack left."""
+    shares = []
+    for run in case.runs:
+        way = searches_of(run)
+        if way is None:
+            continue
+        mine = way[(way["attack"] == tried.label) & (way["eps"] == tried.eps) & ~way["index"].map(tried.broken)]
+        risen = (mine["end"] - mine["start"]).where(lambda rise: rise > 0)
+        shares += ((mine["end"] - mine["three_quarters"]) / risen).dropna().tolist()
+    return median(shares) if len(shares) >= _FEW else None
+
+
+def searches_of(run: runs.Run) -> pd.DataFrame | None:
+    """How the searches of a run went, if it is known."""
+    return ways.load(run.directory) if run.searches is None else run.searches
 
 
 def unbounded(case: Case) -> Iterator[Sign]:
@@ -208,6 +243,7 @@ LOOKS: tuple[Callable[[Case], Iterator[Sign]], ...] = (
     beaten,
     cross_entropy_alone,
     one_attack_short,
+    unfinished_search,
     unbounded,
     rising,
     large_eps,

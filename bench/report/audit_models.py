@@ -97,12 +97,16 @@ def chance(case: Case) -> Iterator[Sign]:
     """A model that answers differently each time, attacked as if it did not."""
     if not is_random(case):
         return
-    left = case.left(eps_of(case))
-    if averaged(case) or not worth_doubting(case, left):
+    if averaged(case):
         return
-    seen = f"the model answers differently each time, and searches that look at one draw left {left.mean():.1%}"
+    left = case.left(eps_of(case))
+    found = f"searches that look at one draw left {left.mean():.1%}"
+    seen = f"the model answers differently each time (check 'deterministic'); {found}"
     remedy = f"average over its randomness: --eot {_DRAWS}, or autoattack(version='rand')"
-    yield Sign("evidence of masking", "chance", seen, remedy, Step("pgd,margin", eot=_DRAWS))
+    if worth_doubting(case, left):
+        yield Sign("evidence of masking", "chance", seen, remedy, Step("pgd,margin", eot=_DRAWS))
+    else:
+        yield Sign("attack too weak", "chance", seen, remedy)
 
 
 def averaged(case: Case) -> bool:

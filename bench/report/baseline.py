@@ -6,6 +6,7 @@ test: of the images whose outcome differs, chance would move as many up as down.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from bench.core.files import one_line, write_atomically
+from bench.core.files import one_line, read_text, write_atomically
+from bench.core.places import is_file
 from bench.core.types import UserError
 from bench.report import measures
 from bench.report.comparability import refuse_other_images, refuse_two_under_one_name
@@ -95,15 +97,16 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is missing or damaged.
     """
+    if not is_file(path):
+        raise UserError(f"baseline {path} not found: give another --baseline")
     try:
+        text = read_text(path)
         table = pd.read_csv(
-            path, dtype=_TEXT, keep_default_na=False, na_values={"eps": [""]}, float_precision="round_trip"
+            io.StringIO(text), dtype=_TEXT, keep_default_na=False, na_values={"eps": [""]}, float_precision="round_trip"
         )
         if tuple(table.columns) != COLUMNS:
             raise UserError(f"baseline {path} has other columns than {','.join(COLUMNS)}: write it again")
         table = table.astype({"n": "int64", "seed": "int64", "eps": "float64"})
-    except FileNotFoundError:
-        raise UserError(f"baseline {path} not found: give another --baseline") from None
     except (OSError, ValueError, TypeError, OverflowError) as error:
         raise UserError(f"baseline {path} cannot be read ({one_line(error)}): write it again") from None
     if not (table["eps"].isna() | ((table["eps"] >= 0) & (table["eps"] < math.inf))).all():

@@ -160,6 +160,7 @@ def _write(path: Path, stored: Stored) -> None:
 
 def _read(path: Path) -> Stored:
     again = "give back the file as it was, or run it again with --save-adversarial"
+    files.check_unpacked(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             stored = Stored(*(arrays[name] for name in _FIELDS))
@@ -170,6 +171,9 @@ def _read(path: Path) -> Stored:
         EOFError,
         AttributeError,
         TypeError,
+        MemoryError,
+        NotImplementedError,
+        RuntimeError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

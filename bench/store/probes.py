@@ -44,8 +44,8 @@ def record(directory: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(json.loads(files.read_content(path)))
+    except (ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is damaged: probe the run again") from None
 
 

@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
-from bench.core.files import PACKAGE
+from bench.core.places import PACKAGE
 
 DISTRIBUTION = "robust-verdicts"
 """What the package index calls this package; records and users call it bench."""

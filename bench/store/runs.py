@@ -51,11 +51,15 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Run:
-    """The verdicts of a run (columns `COLUMNS`; eps NaN for minimal attacks) and the record of how they were made."""
+    """The verdicts of a run (columns `COLUMNS`; eps NaN for minimal attacks) and the record of how they were made.
+
+    `searches`, where it is known, is how the attacks' searches went (see `bench.store.ways`).
+    """
 
     verdicts: pd.DataFrame
     record: Record
     directory: Path | None = None
+    searches: pd.DataFrame | None = None
 
 
 def trial(attack: str, norm: str, eps: float | None, index: int) -> Trial:

@@ -16,7 +16,7 @@ from bench.core import files
 from bench.core.text import printable
 from bench.core.types import UserError, Verdict
 from bench.store import images as adversarial
-from bench.store import row_file, runs, signature
+from bench.store import row_file, runs, signature, ways
 from bench.store.continuation import Clean, clean_of, continued, refuse_other_clean, unproven
 from bench.store.lock import FolderLock
 from bench.store.record import Record
@@ -102,8 +102,9 @@ class Writer:
         rows: Sequence[Verdict],
         seconds: Mapping[str, float] | None = None,
         images: adversarial.Images | None = None,
+        searched: Sequence[ways.Way] | None = None,
     ) -> None:
-        """Add rows, the seconds that each attack took for them, and if wanted their images.
+        """Add rows, the seconds that each attack took for them, and if wanted their images and how searches went.
 
         Raises:
             UserError: the disk is full or the place cannot be written, and what was there before stays whole; or
@@ -112,6 +113,8 @@ class Writer:
         self._refuse_deleted()
         if images is not None:
             adversarial.add(self.directory, rows, images)
+        if searched is not None:
+            ways.add(self.directory, rows, searched)
         data = runs.lines(rows).encode()
         with files.explained(self._path):
             try:
@@ -152,6 +155,7 @@ class Writer:
         self._stop()
         content = row_file.sort(self._path, self.record)
         adversarial.merge(self.directory)
+        ways.settle(self.directory, runs.trials(self.record))
         made = runs.Run(runs.load(self.directory).verdicts, self.record, self.directory)
         forwards, backwards = runs.costs(made.verdicts, self.record)
         record = replace(self.record, forwards=forwards, backwards=backwards, finished=not runs.missing(made))

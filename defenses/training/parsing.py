@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from bench.core.fields import Wording, build
-from bench.core.files import is_file
+from bench.core.places import is_file
 from bench.core.registry import suggestion
 from bench.core.text import shown
 from bench.core.toml import parse_toml, read_toml
@@ -69,6 +69,8 @@ def raw_recipe(named: str, settings: tuple[str, ...] = ()) -> tuple[dict[str, An
     """
     path = _find(named)
     table = _with_parents(path, ())
+    if "name" in table:
+        raise fault("name", "stands in the file", "a recipe has the name of its file: rename that, or give --set name=")
     table["name"] = path.stem
     for setting in settings:
         _apply(table, setting)

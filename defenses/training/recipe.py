@@ -116,6 +116,9 @@ def _check(recipe: Recipe) -> None:
         raise fault("train.warmup", f"is {train.warmup}, all of {train.epochs} epochs", "give fewer")
     if train.keep == "best" and not data.held_out:
         raise fault("train.keep", "is best without held-out images", "set data.held_out, or keep = last")
+    for name, number in recipe.paper.expect.items():
+        if isinstance(number, int | float) and number < 0:
+            raise fault(f"paper.expect.{name}", f"is {number}", "give a number of at least 0")
     if recipe.evaluation.step_size is not None:
         parse_eps(recipe.evaluation.step_size)
     recipe.threat()

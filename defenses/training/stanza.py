@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from bench.core.files import explained, is_file, read_text, write_atomically
+from bench.core.files import explained, read_text, write_atomically
+from bench.core.places import is_file
 from bench.core.text import shown
 from bench.core.types import Checkpoint, UserError
 from bench.models import stanza_text, stanzas

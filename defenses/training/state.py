@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.files import one_line, write_atomically
 from bench.core.types import UserError
@@ -74,15 +74,20 @@ def restore(path: Path, recipe: Recipe, trainee: Trainee) -> Progress:
         for name, optimizer in trainee.optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
         progress = Progress(**content["progress"])
-        _check_log(progress)
+        _check(progress, trainee.model)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as fault:
         text = one_line(fault)[:120]
         raise UserError(f"{path} is damaged ({text}): delete it and train again") from None
     return progress
 
 
-def _check_log(progress: Progress) -> None:
-    """Hold the log to what the loop writes: rows of numbers by name."""
+def _check(progress: Progress, model: nn.Module) -> None:
+    """Hold what was read to what the loop writes: rows of numbers by name, weights that fit the model."""
+    best = progress.best_weights
+    if best is not None and {name: value.shape for name, value in best.items()} != {
+        name: value.shape for name, value in model.state_dict().items()
+    }:
+        raise ValueError("its best weights are another model's")
     cells = [(name, cell) for row in progress.log for name, cell in row.items()]
     if not all(isinstance(name, str) and isinstance(cell, int | float | None) for name, cell in cells):
         raise ValueError("its log is no table of numbers")

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from bench.core import download, files
+from bench.core import download, files, places
 from bench.core.registry import datasets
 from bench.core.types import ImageSet, UserError
 from bench.data import formats
@@ -77,12 +77,12 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_directories_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cache = tmp_path / "cache" / "bench"
-    assert files.cache_dir() == cache
-    assert files.directories() == [cache / "data"]
+    assert places.cache_dir() == cache
+    assert places.directories() == [cache / "data"]
     monkeypatch.setenv("BENCH_DATA", "/b")
-    assert files.directories("/a") == [Path("/a"), Path("/b"), cache / "data"]
+    assert places.directories("/a") == [Path("/a"), Path("/b"), cache / "data"]
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert files.cache_dir() == Path.home() / ".cache" / "bench"
+    assert places.cache_dir() == Path.home() / ".cache" / "bench"
 
 
 def test_packing_again_keeps_the_content_hash(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 import bench
-from bench.core.types import NOT_FINITE, UserError
+from bench.core.types import NOT_FINITE, Checkpoint, ImageSet, UserError
 from bench.data import loading
 from bench.evaluation.judge import Repeated, judge, outcome
+from bench.evaluation.request import Request, Subject
+from bench.evaluation.run import prepare
 from bench.ops.global_random import seeded
 from bench.report import measures
 from tests.support import defended, subjects
@@ -135,6 +137,16 @@ class TestRuns:
         plain = bench.evaluate(model, x, y, attacks="pgd(steps=5),square(queries=20),fmn(steps=9)", eps=0.05)
         assert (plain.record.eot, plain.record.draws, plain.record.backward) == (1, 1, None)
         assert not {"eot", "draws", "backward", "backward_sha256"} & set(plain.record.to_dict())
+
+    def test_it_is_the_model_itself_that_attacks_meet(self):
+        model = subjects.frozen(subjects.Centred())
+        x, y = subjects.images(model, 4)
+        request = Request("m", "pgd", eps=[(0.1, "0.1")])
+        data = ImageSet("tensors", "", x, y, torch.arange(4), "", ())
+        subject = Subject(model, Checkpoint("m", "m"), "", data, lambda count: (x, y))
+        with prepare(request, subject) as prepared:
+            assert prepared.job.attacked is prepared.job.model
+            assert prepared.job.repeated(data) is None
 
 
 class Unseeded(nn.Module):

@@ -11,8 +11,15 @@ from bench.store.record import Record
 from tests.gallery.models import BROKEN, SOUND
 from tests.gallery.trial import Factory, Trial, tried
 
-_IMAGES = 200
-_OUT = Path("results/gallery")
+_IMAGES = 100
+_OUT = Path("results")
+_HEAD = """# The gallery of the audit
+
+Broken and sound models of the digits, linf 0.2, the first {n} images, made by `make gallery`. *pgd* and *adaptive*:
+accuracy that `pgd` and `pgd,adaptive` leave; *signs*: what the audit of that run says; *then*: what it named, in turn;
+*last*: accuracy that all of it together leaves. [What the signs mean](../docs/audit.md).
+
+"""
 
 
 def _row(factory: Factory, kind: str, trial: Trial) -> dict[str, object]:
@@ -42,9 +49,8 @@ def main() -> None:
             rows.append(_row(factory, kind, tried(factory, _IMAGES)))
             print(rows[-1], flush=True)
             table = pd.DataFrame(rows)
-            _OUT.mkdir(parents=True, exist_ok=True)
             (_OUT / "gallery.csv").write_text(render.csv(table), encoding="utf-8")
-            (_OUT / "gallery.md").write_text(render.markdown(table), encoding="utf-8")
+            (_OUT / "gallery.md").write_text(f"{_HEAD.format(n=_IMAGES)}{render.markdown(table)}", encoding="utf-8")
 
 
 if __name__ == "__main__":

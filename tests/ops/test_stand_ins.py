@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.ops.custom_gradients import Unhooked
-from bench.ops.stand_ins import StandIns
+from bench.ops.stand_ins.custom_gradients import Unhooked
+from bench.ops.stand_ins.rules import StandIns
 from tests.support import defended
 
 

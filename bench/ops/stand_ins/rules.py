@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
-from bench.ops import choices, steps
-from bench.ops.backward_mode import BackwardMode, Operation, Rule, stand_for, stand_in_of, tracked
+from bench.ops.stand_ins import choices, steps
+from bench.ops.stand_ins.mode import BackwardMode, Operation, Rule, stand_for, stand_in_of, tracked
 
 
 def _revealed(mode: BackwardMode, call: Operation) -> Any:

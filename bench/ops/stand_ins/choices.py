@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.ops.backward_mode import BackwardMode, Operation, replaced, stand_for, stand_in_of, through, tracked
+from bench.ops.stand_ins.mode import BackwardMode, Operation, replaced, stand_for, stand_in_of, through, tracked
 
 CHOICE = "_bench_choice"
 """The attribute of places that holds the scores by which they were chosen."""

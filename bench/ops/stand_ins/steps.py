@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.ops.backward_mode import BackwardMode, Operation, replaced, stand_for, stand_in_of, tracked
+from bench.ops.stand_ins.mode import BackwardMode, Operation, replaced, stand_for, stand_in_of, tracked
 
 _PERIODS = 10 * math.pi
 # Where a sigmoid is this far out its gradient is below 1e-8, and is lost in that of single pixels that are not.

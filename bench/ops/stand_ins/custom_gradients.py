@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, _SingleLevelFunction
 
-from bench.ops.backward_mode import stand_for, stand_in_of, through, tracked
+from bench.ops.stand_ins.mode import stand_for, stand_in_of, through, tracked
 
 _OWN = ("torch.", "bench.")
 

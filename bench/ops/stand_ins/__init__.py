@@ -1,0 +1,1 @@
+"""Gradients of stand-ins: operations caught while a model runs, with their own values and another slope."""
