@@ -1,6 +1,7 @@
-"""The signature of a finished run: `run.json` holds the sha256 of its rows and of its adversarial images.
+"""The signature of a finished run: `run.json` holds the sha256 of its rows, images and search ways.
 
-It is a hash without a secret: it shows a file that was edited, not a forger who signs anew.
+It is a hash without a secret: it shows a file that was edited, not a forger who signs anew. Images and search ways may
+be deleted: then nothing can be read from them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.core import files
 from bench.core.types import UserError
 from bench.store.record import Record
 
-IMAGES = "adversarial.npz"
+IMAGES, LOSSES = "adversarial.npz", "losses.csv"
+_BESIDE = {IMAGES: "adversarial_sha256", LOSSES: "losses_sha256"}
+"""The files beside the rows, and the keys of a record that hold their sha256."""
 
 
 def of_rows(content: bytes) -> str:
@@ -22,13 +26,12 @@ def of_rows(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def of_images(directory: Path) -> str:
-    """The signature of a run's adversarial images, "" where it has none.
+def _of_file(path: Path) -> str:
+    """The signature of a file beside the rows, "" where there is none.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: it cannot be read.
     """
-    path = directory / IMAGES
     try:
         return files.sha256_of(path) if path.is_file() else ""
     except OSError as error:
@@ -36,8 +39,24 @@ def of_images(directory: Path) -> str:
 
 
 def signed(record: Record, directory: Path, content: bytes) -> Record:
-    """The record of a run that is finished with the plain bytes `content` of its `verdicts.csv`."""
-    return replace(record, verdicts_sha256=of_rows(content), adversarial_sha256=of_images(directory))
+    """The record of a run that is finished with the plain bytes `content` of its `verdicts.csv`.
+
+    Raises:
+        UserError: it was finished before, with other rows or images.
+    """
+    now = {key: _of_file(directory / name) for name, key in _BESIDE.items()}
+    images = record.adversarial_sha256
+    if record.verdicts_sha256 and (
+        record.verdicts_sha256 != of_rows(content) or now[_BESIDE[IMAGES]] not in ("", images)
+    ):
+        raise UserError(
+            f"{directory} is not the run that was finished: rows that were kept were edited, or this machine "
+            "rounds otherwise; make it again in another --out"
+        )
+    if record.verdicts_sha256:
+        now[_BESIDE[IMAGES]] = images
+    beside: dict[str, Any] = now
+    return replace(record, verdicts_sha256=of_rows(content), **beside)
 
 
 def faults(directory: Path, record: Record, content: bytes) -> Iterator[str]:
@@ -46,17 +65,23 @@ def faults(directory: Path, record: Record, content: bytes) -> Iterator[str]:
         return
     if of_rows(content) != record.verdicts_sha256:
         yield f"{directory / 'verdicts.csv'} was edited after the run ended: run.json holds another sha256"
-    images = of_images(directory)
-    if images and images != record.adversarial_sha256:
-        yield f"{directory / IMAGES} was edited after the run ended: run.json holds another sha256"
+    yield from _edited_beside(directory, record)
 
 
-def refuse_other_images(directory: Path, record: Record) -> None:
-    """Refuse to go on with a finished run whose adversarial images are not those that it was finished with.
+def _edited_beside(directory: Path, record: Record) -> Iterator[str]:
+    for name, key in _BESIDE.items():
+        known = getattr(record, key)
+        # Runs were signed before search ways were; images that nobody signed are nobody's.
+        if (known or name == IMAGES) and _of_file(directory / name) not in ("", known):
+            yield f"{directory / name} was edited after the run ended: run.json holds another sha256"
+
+
+def refuse_other_files(directory: Path, record: Record) -> None:
+    """Refuse to go on with a finished run whose images or search ways are not those that it was finished with.
 
     Raises:
         UserError: they are not.
     """
-    if record.finished and record.adversarial_sha256 and of_images(directory) not in ("", record.adversarial_sha256):
-        remedy = "give back the file as it was, or make the run again in another --out"
-        raise UserError(f"{directory / IMAGES} was edited after the run ended: run.json holds another sha256; {remedy}")
+    if record.finished and record.verdicts_sha256:
+        for fault in _edited_beside(directory, record):
+            raise UserError(f"{fault}; give back the file as it was, or make the run again in another --out")

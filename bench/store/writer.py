@@ -43,7 +43,6 @@ class Writer:
         self.record = record
         self._path = directory / "verdicts.csv"
         self._done = {row_file.trial_of(row) for row in rows}
-        self._was_signed = record.verdicts_sha256, record.adversarial_sha256
         self._opened = self._saved = time.monotonic()
         self._spent = record.seconds
         with files.explained(self._path):
@@ -91,7 +90,7 @@ class Writer:
                 raise UserError(f"{home} is an archived run: gunzip its verdicts.csv.gz before --resume")
             old = runs.read_record(home)
             going_on = continued(home, old, _as_read(record))
-            signature.refuse_other_images(home, old)
+            signature.refuse_other_files(home, old)
             kept = row_file.kept_rows(home / "verdicts.csv", old)
             if clean is not None and not (old.behaviour and old.behaviour.random):
                 refuse_other_clean(home, clean_of(kept.rows), clean)
@@ -159,21 +158,10 @@ class Writer:
         made = runs.Run(runs.load(self.directory).verdicts, self.record, self.directory)
         forwards, backwards = runs.costs(made.verdicts, self.record)
         record = replace(self.record, forwards=forwards, backwards=backwards, finished=not runs.missing(made))
-        self.record = self._signed(record, content) if record.finished else record
+        self.record = signature.signed(record, self.directory, content) if record.finished else record
         self._save()
         self._lock.release()
         return replace(made, record=self.record)
-
-    def _signed(self, record: Record, content: bytes) -> Record:
-        """The record with the signature of what was made, which must be the one it had when it was finished before."""
-        now = signature.signed(record, self.directory, content)
-        rows, images = self._was_signed
-        if rows and (rows != now.verdicts_sha256 or now.adversarial_sha256 not in ("", images)):
-            raise UserError(
-                f"{self.directory} is not the run that was finished: rows that were kept were edited, or this machine "
-                "rounds otherwise; make it again in another --out"
-            )
-        return replace(now, adversarial_sha256=images) if rows else now
 
     def close(self) -> None:
         """Let go of the folder, keeping what the run cost so far."""

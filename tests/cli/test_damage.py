@@ -18,7 +18,7 @@ from bench.papers import publish
 from bench.store import runs
 
 RUN = ("run", "--model", "tiny", "-n", "40", "--eps", "0.1", "--batch-size", "8")
-SLOW = (*RUN, "--attacks", "pgd(steps=400)")
+SLOW = (*RUN, "-n", "360", "--attacks", "pgd(steps=3000)")
 
 
 def other(*words: str, cwd: Path) -> subprocess.Popen[str]:
@@ -53,9 +53,9 @@ class TestTwoProcesses:
             one_line(bench("sweep-eps", *RUN[1:5], "--attack", "fgsm", "--eps", "0,0.1", "--out", "out"), held)
             detect = ("--detector", "kd", "--attacks", "fgsm", "--eps", "0.1", "-n", "150", "--out", "out")
             one_line(bench("detect", "--model", "tiny", *detect), held)
-            out, err = first.communicate(timeout=120)
-        assert first.returncode == 0 and "pgd(steps=400)" in out, err
-        assert len(runs.load("out").verdicts) == 40
+            assert first.poll() is None
+            first.kill()
+        assert runs.missing(runs.load("out")) > 0
 
     def test_folders_that_are_named_by_bench_do_not_collide(self, bench, tmp_path: Path) -> None:
         started = [other(*RUN, "--attacks", "fgsm", cwd=tmp_path) for _ in range(3)]

@@ -177,13 +177,16 @@ class TestSignature:
 
     def test_images_that_were_replaced_are_seen(self, tmp_path: Path) -> None:
         place = self.made(tmp_path / "a")
-        values = json.loads((place / "run.json").read_text())
-        (place / "adversarial.npz").write_bytes(b"others")
-        (place / "run.json").write_text(json.dumps(values | {"adversarial_sha256": "ab"}))
-        with pytest.raises(UserError, match=r"adversarial\.npz was edited after the run ended"):
-            runs.load(place)
-        with pytest.raises(UserError, match=r"adversarial\.npz was edited after the run ended"):
-            Writer.resume(place, RECORD)
+        record = runs.read_record(place)
+        (place / "run.json").write_text(runs.dump(replace(record, losses_sha256="ab").to_dict()))
+        for name in ("adversarial.npz", "losses.csv"):
+            (place / name).write_bytes(b"others")
+            with pytest.raises(UserError, match=f"{name} was edited after the run ended"):
+                runs.load(place)
+            with pytest.raises(UserError, match=f"{name} was edited after the run ended"):
+                Writer.resume(place, RECORD)
+            (place / name).unlink()
+        assert len(runs.load(place).verdicts) == 24
 
     def test_a_line_that_stands_there_twice_is_read_once(self, tmp_path: Path) -> None:
         place = self.made(tmp_path / "a")
