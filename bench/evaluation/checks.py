@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bench.core.files import one_line
 from bench.core.types import Classifier, UserError
 from bench.ops import losses, no_gradient, passes
+from bench.ops.global_random import seeded
 
 _SAMPLE, _ALONE, _AGAIN = 32, 3, 4
 _AGREES, _ROUNDING = 1e-4, 1e-6
@@ -54,7 +55,9 @@ def check_images(images: Tensor, name: str = "images") -> None:
         raise UserError(f"{name}: need float images (N, C, H, W), not {images.dtype} of shape {tuple(images.shape)}")
     if not len(images):
         raise UserError(f"{name}: there are no images: give at least one")
-    if not (images.isfinite().all() and images.min() >= 0 and images.max() <= 1):
+    if not images.isfinite().all():
+        raise UserError(f"{name}: there are values that are not finite: give images in [0, 1]")
+    if not (images.min() >= 0 and images.max() <= 1):
         low, high = (_bound(value.item()) for value in (images.min(), images.max()))
         raise UserError(
             f"{name}: values reach from {low} to {high}, outside [0, 1]: scale them, and normalise in the model"
@@ -117,12 +120,26 @@ def _unsteady(model: Classifier, x: Tensor, logits: Tensor) -> list[Failure]:
     """Whether the same image gets other logits in a later pass, or by itself."""
     # A model that draws one of a few things at each call answers the same now and then.
     if any(differs(logits, passes.reference_outputs(model, x)) for _ in range(_AGAIN)):
-        text = "passes over the same images give different logits: give --eot 20, which averages over draws"
-        return [Failure("deterministic", text)]
+        return [_drawn(model, x)]
     if not quantised(model) and depends_on_batch(model, x, logits):
         text = "an image's logits depend on the batch it is in: a layer uses batch statistics in eval mode"
         return [Failure("batch", text)]
     return []
+
+
+def _drawn(model: Classifier, x: Tensor) -> Failure:
+    """Why passes differ: the model draws random numbers, or remembers what it was asked."""
+    seen = []
+    for _ in range(3):
+        with seeded(model, "checks"):
+            seen.append(passes.reference_outputs(model, x))
+    if differs(seen[0], seen[1]) or differs(seen[0], seen[2]):
+        text = (
+            "passes over the same images give different logits though nothing is drawn at random: the model keeps state"
+        )
+        return Failure("state", f"{text} between calls; make forward a function of its images alone")
+    text = "passes over the same images give different logits: give --eot 20, which averages over draws"
+    return Failure("deterministic", text)
 
 
 def depends_on_batch(model: Classifier, x: Tensor, logits: Tensor) -> bool:

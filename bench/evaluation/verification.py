@@ -168,6 +168,8 @@ def _file_faults(made: runs.Run, kept: Stored, content: bytes) -> Iterable[str]:
     record, table, home = made.record, made.verdicts, made.directory or Path()
     for fault in record_faults(record):
         yield f"{home / 'run.json'}: {fault}"
+    if edited := signature.record_fault(record):
+        yield f"{home / 'run.json'}: {edited}"
     yield from signature.faults(home, record, content)
     for fault in row_faults(table, record):
         yield f"{home / 'verdicts.csv'}, {fault}"

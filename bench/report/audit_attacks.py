@@ -172,7 +172,8 @@ def _still_rising(case: Case, tried: Tried) -> float | None:
         way = searches_of(run)
         if way is None:
             continue
-        mine = way[(way["attack"] == tried.label) & (way["eps"] == tried.eps) & ~way["index"].map(tried.broken)]
+        left = tried.broken.index[~tried.broken]
+        mine = way[(way["attack"] == tried.label) & (way["eps"] == tried.eps) & way["index"].isin(left)]
         risen = (mine["end"] - mine["start"]).where(lambda rise: rise > 0)
         shares += ((mine["end"] - mine["three_quarters"]) / risen).dropna().tolist()
     return median(shares) if len(shares) >= _FEW else None

@@ -49,8 +49,8 @@ def eps_of(case: Case) -> float | None:
 
 
 def worth_doubting(case: Case, left: pd.Series[bool]) -> bool:
-    """Whether enough images are left for a doubt to matter: two, and two in a hundred."""
-    return int(left.sum()) >= max(_FEWEST, 0.02 * len(left))
+    """Whether enough images are left for a doubt to matter: three, and two in a hundred."""
+    return int(left.sum()) >= max(3, 0.02 * len(left))
 
 
 def set_up(case: Case) -> Iterator[Sign]:

@@ -218,6 +218,7 @@ class Record(ModelRecord, Versioned):
     verdicts_sha256: str = optional("")
     adversarial_sha256: str = optional("")
     losses_sha256: str = optional("")
+    record_sha256: str = optional("")
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -151,6 +151,8 @@ def read_record(directory: Path, doubted: bool = False) -> Record:
     record = Record.from_dict(read_json(path, f"{directory} holds no run: there is no run.json in it"), str(path))
     for fault in () if doubted else record_faults(record):
         raise UserError(f"{path} is damaged: {fault}; give it back as it was, or make the run again")
+    if not doubted and (edited := signature.record_fault(record)):
+        raise UserError(f"{path}: {edited}; give it back as it was, or make the run again")
     return record
 
 

@@ -7,6 +7,7 @@ be deleted: then nothing can be read from them.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,21 @@ _BESIDE = {IMAGES: "adversarial_sha256", LOSSES: "losses_sha256"}
 def of_rows(content: bytes) -> str:
     """The signature of the plain bytes of a `verdicts.csv`; packing them does not change it."""
     return hashlib.sha256(content).hexdigest()
+
+
+def of_record(record: Record) -> str:
+    """The signature of a record: of all its keys but the one that holds it, in any order."""
+    keys = {name: value for name, value in record.to_dict().items() if name != "record_sha256"}
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
+
+
+def record_fault(record: Record) -> str | None:
+    """Whether a finished run's record was edited or has lost its signature, as a text; None for older runs."""
+    if not record.finished or record.behaviour is None:
+        return None
+    if not (record.record_sha256 and record.verdicts_sha256):
+        return "it has lost the signature that a finished run has"
+    return None if record.record_sha256 == of_record(record) else "it was edited after the run ended"
 
 
 def _of_file(path: Path) -> str:

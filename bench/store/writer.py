@@ -188,7 +188,9 @@ class Writer:
         if not (self.directory / "run.json").exists():
             raise UserError(_DELETED.format(self.directory))
         self._saved = time.monotonic()
-        self.record = replace(self.record, seconds=self._spent + self._saved - self._opened)
+        self.record = replace(self.record, seconds=self._spent + self._saved - self._opened, record_sha256="")
+        if self.record.finished:
+            self.record = replace(self.record, record_sha256=signature.of_record(self.record))
         files.write_atomically(self.directory / "run.json", runs.dump(self.record.to_dict()))
 
     def __enter__(self) -> Self:

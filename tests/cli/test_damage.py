@@ -16,6 +16,7 @@ import pytest
 
 from bench.papers import publish
 from bench.store import runs
+from tests.support.signing import sign_record
 
 RUN = ("run", "--model", "tiny", "-n", "40", "--eps", "0.1", "--batch-size", "8")
 SLOW = (*RUN, "-n", "360", "--attacks", "pgd(steps=3000)")
@@ -149,6 +150,7 @@ class TestOneModelARun:
         Path("parts.py").write_text("def sign(): return 1\n")
         record = json.loads(Path("out/run.json").read_text())
         Path("out/run.json").write_text(json.dumps(record | {"sources": {}}))
+        sign_record("out")
         sys.modules.pop("parts", None)
         one_line(bench(*self.words(), "--out", "out", "--resume"), "out was made with another m.py, parts.py")
 
@@ -257,6 +259,7 @@ class TestManyRuns:
         hostile = {"data": "x/../../../y", "model": "mat/../../../evil", "defense": "mat"}
         hostile["trained_with"] = {"mat": {"alpha": 1.0, "beta": 1.0}}
         Path("swept/run.json").write_text(json.dumps(values | hostile))
+        sign_record("swept")
         before = {path for path in tmp_path.rglob("*") if "views" not in path.parts}
         for command in (("figure", "all"), ("table", "all"), ("page", "all"), ("publish",)):
             assert bench(*command, "--runs", "swept", "--out", "views/deep").code == 0
@@ -268,6 +271,7 @@ class TestManyRuns:
         values = json.loads((many / "a" / "run.json").read_text())
         name = "<script>alert(1)</script> [x](javascript:1) a|b $\\end{x}"
         (many / "a" / "run.json").write_text(json.dumps(values | {"model": name}))
+        sign_record(many / "a")
         assert bench("publish", "--runs", "all", "--out", "views", "--views").code == 0
         texts = [path.read_text() for path in [*Path("views").rglob("*.md"), *many.rglob("*.md")]]
         assert any("&lt;script>" in text for text in texts) and not any("<script" in text for text in texts)
@@ -303,7 +307,8 @@ def test_runs_whose_images_or_labels_differ_are_not_compared(bench) -> None:
 
     assert bench(*RUN, "--attacks", "fgsm", "--out", "a").code == 0
     shutil.copytree("a", "b")
-    record = replace(runs.read_record(Path("b")), verdicts_sha256="")
+    # As older runs are: without a signature, and without the answers of their model.
+    record = replace(runs.read_record(Path("b")), verdicts_sha256="", record_sha256="", behaviour=None)
     Path("b/run.json").write_text(runs.dump(record.to_dict()))
     text = Path("b/verdicts.csv").read_text()
     lines = text.splitlines(keepends=True)

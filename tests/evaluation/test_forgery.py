@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.signing import sign_record
+
 RUN = ("run", "--model", "tiny", "-n", "40", "--eps", "0.1", "--attacks", "pgd(steps=5),ddn(steps=20)")
 MAKE = (*RUN, "--batch-size", "16", "--save-adversarial", "--out", "out")
 
@@ -42,6 +44,7 @@ class Forger:
             for key, name in (("verdicts_sha256", "verdicts.csv"), ("adversarial_sha256", "adversarial.npz"))
         }
         self.record(**digests)
+        sign_record(self.home)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ SIGN = {
     "dropped_pixels": "chance",
     "random_expert": "chance",
     "faint_noise": "chance",
-    "counting": "chance",
+    "counting": "check 'state'",
     "batch_statistics": "check 'batch'",
     "forgotten_normalisation": "clean accuracy",
     "spare_class": "check 'extra class'",
