@@ -230,3 +230,21 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what processes that were killed in the middle of a `write_atomically` left in a folder."""
+    for path in directory.glob(".*.*"):
+        process = path.name.rpartition(".")[2]
+        if process.isascii() and process.isdigit() and not _lives(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -38,24 +37,6 @@ def _is_mine(directory: Path) -> bool:
     return True
 
 
-def _remove_leftovers(directory: Path) -> None:
-    """Remove what processes that were killed in the middle of a write left under a temporary name."""
-    for path in directory.glob(".*.*"):
-        process = path.name.rpartition(".")[2]
-        if process.isascii() and process.isdigit() and not _lives(int(process)):
-            path.unlink(missing_ok=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
 class FolderLock:
     """A lock on a folder for as long as this process lives or until `release`; `take` makes one.
 
@@ -87,7 +68,7 @@ class FolderLock:
             except Timeout:
                 remedy = "wait until it ends, or choose another --out"
                 raise UserError(f"{directory} is being written by another process: {remedy}") from None
-            _remove_leftovers(directory)
+            files.remove_leftovers(directory)
         return taken
 
     def release(self) -> None:

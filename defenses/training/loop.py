@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bench.core.files import write_atomically
+from bench.core.files import remove_leftovers, write_atomically
 from bench.core.registry import attacks
 from bench.core.specs import parse_eps
 from bench.core.types import Budget, ImageSet, UserError
@@ -56,6 +56,7 @@ def train(recipe: Recipe, out: Path, resume: bool = False, command: str = "", da
         DivergedError: the training diverged; the state of the last good epoch stays.
     """
     device = torch.device(device_named(recipe.train.device))
+    remove_leftovers(out)
     data, held_out = setup.images(recipe.data, device, data_dir)
     trainee = setup.trainee_of(recipe, data)
     path, progress = out / "state.pt", Progress()

@@ -39,7 +39,7 @@ DETECT = (
     "-n",
     "120",
 )
-TRAIN = ("train", "natural_digits", "--set", "train.epochs=8", "--set", "data.train=400")
+TRAIN = ("train", "natural_digits", "--set", "train.epochs=8", "--set", "data.limit=400")
 KEPT = {
     "run": ("verdicts.csv", "adversarial.npz"),
     "sweep-eps": ("verdicts.csv",),
