@@ -35,8 +35,8 @@ def recorded() -> Iterator[list[Pass]]:
     schedule: list[Pass] = []
 
     class Recorder(passes.Tally):
-        def add(self, rows: Tensor, bad: Tensor, backwards: int) -> None:
-            super().add(rows, bad, backwards)
+        def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
+            super().add(rows, bad, forwards, backwards)
             schedule.append(Pass(len(rows), backwards))
 
     with mock.patch.object(passes, "Tally", Recorder):

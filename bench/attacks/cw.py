@@ -122,7 +122,7 @@ class CW:
     Deviations:
     - the tanh is stretched by 5 % and clipped, so that pixels of exactly 0 and 1 start unchanged and can move;
     - c weighs logits, so its range depends on their scale: where the margin's gradient at the clean image is shorter
-      than 0.001 or longer than 10 000, c counts in units of one over its length.
+      than 0.001 or longer than 10 000, c counts as if it had the length 1 or 10.
     """
 
     searches: int = bounded(9, low=1)

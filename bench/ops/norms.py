@@ -20,7 +20,7 @@ TINY = 1e-12
 _SMALL, _LARGE = 1e-12, 1e18
 # Between these lengths no square that counts vanishes in float32 and none overflows. The length of a gradient follows
 # the scale of the logits and may lie anywhere: outside, it is measured in units of its largest entry.
-_ORDINARY = 1e-3, 1e4
+_ORDINARY, _LONG = (1e-3, 1e4), 10
 
 
 def per_example(values: Tensor, like: Tensor) -> Tensor:
@@ -105,12 +105,13 @@ def unit(gradient: Tensor) -> tuple[Tensor, Tensor]:
 def scale(gradient: Tensor) -> Tensor:
     """What (N,) to divide gradients (N, ...) by for a method whose constants suppose logits of an ordinary scale.
 
-    The length in l2, but 1 where that is ordinary, from 1e-3 to 1e4, and where there is no gradient: there the method
-    is its paper's to the bit.
+    What brings the length in l2 to 1 where it is short and to 10 where it is long; 1 where it is ordinary, from 1e-3
+    to 1e4, and where there is no gradient: there the method is its paper's to the bit.
     """
     own = length(gradient, "l2")
     ordinary = (own >= _ORDINARY[0]) & (own <= _ORDINARY[1])
-    return own.where(~ordinary & (own > 0) & own.isfinite(), 1)
+    unit = torch.where(own > _ORDINARY[1], own / _LONG, own)
+    return unit.where(~ordinary & (own > 0) & own.isfinite(), 1)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:

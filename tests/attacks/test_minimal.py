@@ -246,6 +246,7 @@ class TestTransfer:
 class _Registry:
     def __init__(self, model: nn.Module | None = None) -> None:
         self.model = model or Linear(10, SHAPE)
+        self.classes = 10
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
         raise AssertionError("nobody asked")

@@ -74,7 +74,8 @@ def test_the_same_is_broken_at_every_scale(name: str, norm: Norm) -> None:
     for scale in SCALES:
         again = found(name, norm, subjects.frozen(Edge(SHAPE, 5, scale, 0.0)), eps, x, y)
         differ = int((again.isfinite() != sizes.isfinite()).sum())
-        assert differ <= (1 if name in SEARCHING else 0), scale
+        # Long gradients are brought to 10, short ones to 1: the constant that C&W starts from is another one there.
+        assert differ <= (3 if name == "cw_within" else 1 if name in SEARCHING else 0), scale
         if attacks[name].minimal:
             both = again.isfinite() & sizes.isfinite()
             apart = (again[both] / sizes[both] - 1).abs()

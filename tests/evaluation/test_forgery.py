@@ -294,7 +294,8 @@ def test_an_older_run_is_verified_as_unsigned(bench, forger) -> None:
     assert said.code == 0 and "that no file was edited: the run is unsigned" in said.out
 
 
-def test_data_that_are_not_at_hand_stay_unproven(bench, forger) -> None:
+def test_data_that_are_not_at_hand_stay_unproven(bench, forger, monkeypatch) -> None:
+    monkeypatch.delenv("BENCH_DATA", raising=False)
     forger.record(data="mnist")
     said = bench("verify", "out", "--data-dir", ".")
     assert said.code in (0, 1) and "Not proven: that clean images and labels are those of mnist test, which is not" in (
