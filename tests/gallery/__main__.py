@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -41,17 +43,20 @@ def _named(record: Record) -> str:
     return attacks + eot + (f" --backward {record.backward}" if record.backward else "")
 
 
-def main() -> None:
-    """Write the table as CSV and Markdown."""
-    rows = []
+def main(names: Sequence[str] = ()) -> None:
+    """Write the table as CSV and Markdown; with names, make the rows of these models again and keep the others."""
+    path = _OUT / "gallery.csv"
+    rows = {row["model"]: row for row in pd.read_csv(path).to_dict("records")} if names else {}
     for kind, factories in (("broken", BROKEN), ("sound", SOUND)):
         for factory in factories:
-            rows.append(_row(factory, kind, tried(factory, _IMAGES)))
-            print(rows[-1], flush=True)
-            table = pd.DataFrame(rows)
-            (_OUT / "gallery.csv").write_text(render.csv(table), encoding="utf-8")
-            (_OUT / "gallery.md").write_text(f"{_HEAD.format(n=_IMAGES)}{render.markdown(table)}", encoding="utf-8")
+            if not names or factory.__name__ in names:
+                rows[factory.__name__] = _row(factory, kind, tried(factory, _IMAGES))
+                print(rows[factory.__name__], flush=True)
+    table = pd.DataFrame([rows[factory.__name__] for factory in (*BROKEN, *SOUND)])
+    path.write_text(render.csv(table), encoding="utf-8")
+    text = _HEAD.format(n=_IMAGES) + render.markdown(table)
+    (_OUT / "gallery.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
