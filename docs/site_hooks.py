@@ -15,7 +15,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 SHOWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
-FOLDERS = ("results/*.md", "results/figures/*.png", "results/strength/*.md", "results/parity/*.md", "examples/*")
+FOLDERS = ("results/*.md", "results/speed/*.csv", "results/figures/*.png", "results/strength/*.md")
+FOLDERS += ("results/parity/*.md", "examples/*")
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 
