@@ -16,6 +16,7 @@ from bench.evaluation.probes.last_iterates import last_iterates
 from bench.evaluation.probes.probe import Images, ProbedRun
 from bench.store import probes, runs
 from tests.support import subjects
+from tests.support.signing import sign_record
 from tests.support.stored_runs import record
 
 ALL = "match_rate,cosine,embedding,gradients,rescaled"
@@ -212,5 +213,6 @@ class TestFaultsAreOneLine:
         assert said.code == 2 and "needs the model to have class_centers" in said.err
         record = json.loads(Path("kept/run.json").read_text()) | {"weights_sha256": "0"}
         Path("kept/run.json").write_text(json.dumps(record))
+        sign_record("kept")
         said = bench("probe", "kept", "--probes", "gradients")
         assert said.code == 2 and "other weights" in said.err
