@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from bench.core.terminal import announce
 from bench.core.types import UserError
 from bench.evaluation.request import Request
 from bench.report import audit, render
@@ -67,7 +67,7 @@ def until_sound(runs: Sequence[Run], request: Request, make: Make) -> tuple[list
         done.add(step)
         asked = replace(request, attacks=step.attacks, eot=step.eot, backward=step.backward or None)
         place = _beside(runs[0].directory or Path("run"))
-        print(f"bench: {step} into {place}", file=sys.stderr)
+        announce(f"{step} into {place}")
         try:
             made.append(make(asked, place))
         except UserError as fault:
@@ -91,10 +91,10 @@ def _beside(directory: Path) -> Path:
 
 def text(made: Sequence[Run], failed: Sequence[str]) -> str:
     """What was run, what each step left, what is left after all, and the audit of them together."""
-    rows, eps = [], Case.of(made).budgets
+    rows, whole = [], Case.of(made)
     for count in range(1, len(made) + 1):
         run, case = made[count - 1], Case.of(made[:count])
-        alone, together = (what.left(eps[-1] if eps else None) for what in (Case.of(run), case))
+        alone, together = (what.left(whole.eps) for what in (Case.of(run), case))
         rows.append(
             {
                 "run": str(run.directory),
@@ -106,9 +106,9 @@ def text(made: Sequence[Run], failed: Sequence[str]) -> str:
             }
         )
     first, last = rows[0]["together_accuracy"], rows[-1]["together_accuracy"]
-    case = Case.of(made)
-    where = f"{case.record.norm} {case.record.eps_written or case.record.eps}" if eps else "any size"
-    verdict = f"{last:.2%} of {len(case.right)} images stand at {where}; the first run alone said {first:.2%}"
+    record = whole.record
+    where = "any size" if whole.eps is None else f"{record.norm} {record.eps_written or record.eps}"
+    verdict = f"{last:.2%} of {len(whole.right)} images stand at {where}; the first run alone said {first:.2%}"
     return "\n".join(
         [
             render.console(pd.DataFrame(rows)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.cli.options import typed
 from bench.cli.progress import Progress
 from bench.core.specs import spelled
+from bench.core.terminal import announce
 from bench.core.types import UserError
 from bench.evaluation.request import Request, subject
 from bench.evaluation.run import fill, opened, prepare
@@ -26,10 +27,10 @@ def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.R
         directory = out or new_folder(Path("runs"), f"{request.model}-{kind}")
         with opened(prepared, directory, resume) as writer:
             for name in prepared.record.forced:
-                print(f"bench: the model fails the check {name!r}; going on all the same", file=sys.stderr)
+                announce(f"the model fails the check {name!r}; going on all the same")
             seen = [*(note.text for note in prepared.notes), *prepared.record.remarks, *writer.notes]
             for note in (*seen, *([] if out else [f"writing to {directory}"])):
-                print(f"bench: {note}", file=sys.stderr)
+                announce(note)
             progress = Progress(prepared, sys.stderr)
             try:
                 return fill(prepared, writer, progress)

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from bench.core.types import NOT_FINITE
+from bench.core.types import NOT_FINITE, Norm
+
+TOLERANCE = 1e-6
+"""The share by which a size may exceed eps: sums in float32 round."""
+_ORDER: dict[Norm, float] = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 
 Column = TypeVar("Column")
 """A tensor, an array or a column of a table; all arguments of a call are of one kind."""
+
+
+def rounding(values: int, norm: Norm) -> float:
+    """How much storing an image of so many values of [0, 1] in float32 can add to the size of its perturbation."""
+    return float(2.0**-24 * values ** (1 / _ORDER[norm]))
 
 
 def misclassified(label: Column, pred: Column) -> Column:

@@ -37,7 +37,7 @@ def asked(request: Request, failures: Sequence[Failure], device: str) -> tuple[i
     return draws, SearchForm(request.eot, draws > 1, backward.named(request.backward, device))
 
 
-def described(form: SearchForm) -> dict[str, Any]:
+def recorded(form: SearchForm) -> dict[str, Any]:
     """The form as `run.json` holds it."""
     said: dict[str, Any] = {"eot": form.eot}
     if form.backward is not None:

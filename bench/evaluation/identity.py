@@ -41,7 +41,7 @@ def told(record: Record, tested: Subject, job: Job, planned: list[Planned], clas
     Raises:
         UserError: a name holds a control character, which no table could show.
     """
-    for what, name in (("model", record.model), ("data", record.data), *(("attack", one) for one in record.labels)):
+    for what, name in (("model", record.model), ("data", record.data), *(("attack", label) for label in record.labels)):
         if not is_plain(name):
             raise UserError(f"{what} {shown(name)} holds a control character: give it another name")
     return replace(
@@ -64,7 +64,7 @@ def behaviour(model: Classifier, images: Tensor, device: str, batch_size: int) -
     with torch.random.fork_rng(devices=devices):
         logits = _logits(model, torch.cat([few, noise]), device, batch_size)
         again = _logits(model, noise, device, batch_size)
-    first, second = (Behaviour(random=False, noise=IMAGES, **_compact(one)) for one in (logits, again))
+    first, second = (Behaviour(random=False, noise=IMAGES, **_compact(answers)) for answers in (logits, again))
     return replace(first, random=difference(first, second, same_images=False) is not None)
 
 

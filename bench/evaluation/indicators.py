@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.core.types import Budget, Classifier, ImageSet, Norm, Objective, ThreatModel
 from bench.evaluation import batching
 from bench.ops import losses, norms, passes, rng
+from bench.ops.global_random import seeded
 from bench.store.record import Gradients
 
 IMAGES = 256
@@ -116,7 +117,7 @@ def _misleads(model: Classifier, search: Classifier, objective: Objective, eot: 
     """Whether (n,) a small step along the gradient helps no more than the opposite one."""
     draws = 1 if eot is None else _DRAWS
     z, y = looked.near(), looked.y
-    gradient = _mean(lambda: _gradient(objective, search, z, y), max(1, draws // (eot or 1)))
+    gradient = _mean(model, lambda: _gradient(objective, search, z, y), max(1, draws // (eot or 1)))
     ahead, back = (_margins(model, looked.moved(z, gradient, share), y, draws) for share in (_STEP, -_STEP))
     # Where a margin is not finite, nothing helped.
     return ~(ahead > back)
@@ -128,7 +129,7 @@ def _rough(model: Classifier, search: Classifier, looked: Looked) -> Tensor:
     start = _margins(model, looked.x, looked.y)
     alone, together = (
         _margins(model, looked.moved(looked.x, direction, 1.0), looked.y) - start
-        for direction in (gradients[0], torch.stack([_unit(part) for part in gradients]).sum(0))
+        for direction in (gradients[0], torch.stack([norms.unit(part)[0] for part in gradients]).sum(0))
     )
     return together > _TIMES * alone.clamp_min(0)
 
@@ -143,23 +144,16 @@ def _gradient(objective: Objective, search: Classifier, z: Tensor, y: Tensor) ->
         return torch.zeros_like(z)
 
 
-def _unit(gradient: Tensor) -> Tensor:
-    """Gradients (n, C, H, W) with a largest entry of 1; zero where they are."""
-    largest = gradient.abs().flatten(1).amax(1)
-    return gradient / norms.per_example(torch.where(largest > 0, largest, 1), gradient)
-
-
 def _margins(model: Classifier, x: Tensor, y: Tensor, draws: int = 1) -> Tensor:
-    return _mean(lambda: losses.margin(passes.reference_outputs(model, x), y), draws)
+    return _mean(model, lambda: losses.margin(passes.reference_outputs(model, x), y), draws)
 
 
-def _mean(call: Callable[[], Tensor], draws: int) -> Tensor:
-    """The mean of a call over draws of torch's global generator, the same ones each time it is asked for."""
+def _mean(model: Classifier, call: Callable[[], Tensor], draws: int) -> Tensor:
+    """The mean of a call over draws of a random model, the same ones each time it is asked for."""
     if draws == 1:
         return call()
     values = []
-    with torch.random.fork_rng():
-        for draw in range(draws):
-            torch.manual_seed(draw)
+    for draw in range(draws):
+        with seeded(model, "indicators", draw):
             values.append(call())
     return torch.stack(values).mean(0)

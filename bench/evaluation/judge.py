@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.types import NOT_FINITE, Classifier, Norm
 from bench.models import precision
 from bench.ops import norms, passes
 from bench.ops.global_random import seeded
-
-TOLERANCE = 1e-6
 
 DRAWS = 10
 """Passes by which the class of a random model on an image is settled, unless the user says another number."""
@@ -115,7 +114,7 @@ def judge(
     flat = x_adv.flatten(1)
     lawful = flat.isfinite().all(1) & (flat >= 0).all(1) & (flat <= 1).all(1)
     if eps is not None:
-        lawful &= size <= eps.double() * (1 + TOLERANCE) + norms.rounding(x.shape[1:], norm)
+        lawful &= size <= eps.double() * (1 + verdicts.TOLERANCE) + verdicts.rounding(x.shape[1:].numel(), norm)
     adv_pred = torch.where(flat.isfinite().all(1), clean_pred, NOT_FINITE)
     changed = ((x_adv != x).flatten(1).any(1) & flat.isfinite().all(1)).nonzero().squeeze(1)
     if len(changed):

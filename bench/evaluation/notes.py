@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +11,7 @@ from bench.core.types import Classifier, ImageSet, Note
 from bench.evaluation.checks import depends_on_batch, differs, quantised
 from bench.models.adapted import notes_of
 from bench.ops import passes
+from bench.ops.global_random import seeded
 
 _SAMPLE = 16
 _UNLIKELY = 0.05
@@ -49,29 +46,13 @@ def _extra_classes(classes: int, data: ImageSet) -> int:
     return max(classes - known, 0) if known else 0
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Every global random state is set inside the block, and what it was after it."""
-    python, numeric = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numeric)
-
-
 def _keeps_state(model: Classifier, x: Tensor) -> bool:
     """Whether the logits of images x (N, C, H, W) change after others were seen, where random draws are the same."""
     other = (1 - x).flip(0)
     seen = []
     for before in (x, other):
         passes.reference_outputs(model, before)
-        with _seeded(0):
+        with seeded(model, "notes"):
             seen.append(passes.reference_outputs(model, x))
     return differs(seen[0], seen[1])
 

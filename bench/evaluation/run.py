@@ -81,9 +81,16 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
             cheaper = None if search is model else form.of(search, few)
             job = replace(job, search=cheaper, attacked=form.of(model, few))
             record = identity.told(described(request, tested, job, attacks), tested, job, attacks, classes)
-            record = replace(record, forced=forced, notes=tuple(note.name for note in notes), adaptive_missing=missing)
-            record = replace(record, **forms.described(form), zero_gradients=_zero_gradients(job))
-            yield Prepared(job, attacks, replace(record, gradients=_gradients(job, request.eot)), notes)
+            record = replace(
+                record,
+                forced=forced,
+                notes=tuple(note.name for note in notes),
+                adaptive_missing=missing,
+                zero_gradients=_zero_gradients(job),
+                gradients=_gradients(job, request.eot),
+                **forms.recorded(form),
+            )
+            yield Prepared(job, attacks, record, notes)
 
 
 def _job(

@@ -173,7 +173,7 @@ def _file_faults(made: runs.Run, kept: Stored, content: bytes) -> Iterable[str]:
     yield from signature.faults(home, record, content)
     for fault in row_faults(table, record):
         yield f"{home / 'verdicts.csv'}, {fault}"
-    if record.finished and (lost := runs.missing(made)):
+    if record.finished and (lost := runs.missing(made)) > 0:
         yield f"{home / 'verdicts.csv'} lacks {lost} of the rows that run.json asks for"
     at, clean = adversarial.places(kept, table)
     if lacking := int(((at < 0) | (clean < 0)).sum()):

@@ -78,9 +78,8 @@ def adapted(model: Classifier, images: Tensor) -> Classifier:
 
     Adapted is a model that returns more than logits or other than float32, that wants another precision, writes into
     its input, rules classes out by -infinity, has its features inside a wrapper, or is TorchScript, which takes no
-    hooks. Weights made in inference mode are
-    copied, as no gradient passes through them. A model that does not run on the images is left as it is, for
-    `bench.evaluation.checks` to name.
+    hooks. Weights made in inference mode are copied, as no gradient passes through them. A model that does not run on
+    the images is left as it is, for `bench.evaluation.checks` to name.
 
     Args:
         model: whatever is called with images (N, C, H, W) in [0, 1].

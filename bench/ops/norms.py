@@ -12,7 +12,6 @@ from bench.core.types import Budget, Norm
 from bench.ops import rng, tiling
 from bench.ops.synchronisation import asks
 
-_ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """The norm in which a gradient's size is its largest gain over steps of size 1."""
 TINY = 1e-12
@@ -38,11 +37,6 @@ def size(delta: Tensor, norm: Norm) -> Tensor:
         return flat.abs().sum(1)
     length: Tensor = torch.linalg.vector_norm(flat, dim=1)
     return length
-
-
-def rounding(shape: torch.Size, norm: Norm) -> float:
-    """How much storing an image (C, H, W) of [0, 1] in float32 can add to the size of its perturbation."""
-    return float(2.0**-24 * shape.numel() ** (1 / _ORDER[norm]))
 
 
 def _divide(delta: Tensor, by: Tensor) -> Tensor:

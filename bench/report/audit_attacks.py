@@ -12,7 +12,6 @@ import pandas as pd
 
 from bench.core.types import NOT_FINITE
 from bench.report import measures
-from bench.report.audit_models import averaged, eps_of, is_random, worth_doubting
 from bench.report.evidence import CROSS_ENTROPY, NOISE, ONE_STEP, Case, Tried
 from bench.report.significance import mcnemar
 from bench.report.signs import Grade, Sign, Step
@@ -70,8 +69,8 @@ def _flagged(run: runs.Run) -> int:
 
 def gradient_free(case: Case) -> Iterator[Sign]:
     """Images that searches by values alone break and gradients do not: AutoAttack's own flag, whoever ran."""
-    eps = eps_of(case)
-    if eps is None or not case.ran(_follows_gradients) or (is_random(case) and not averaged(case)):
+    eps = case.eps
+    if eps is None or not case.ran(_follows_gradients) or (case.is_random and not case.is_averaged):
         return
     before = case.right & ~case.broken_by(eps, _follows_gradients)
     only = before & case.broken_by(eps, lambda tried: tried.needs_no_gradient)
@@ -81,7 +80,7 @@ def gradient_free(case: Case) -> Iterator[Sign]:
     names = ", ".join(sorted({tried.label for tried in case.at(eps) if tried.needs_no_gradient}))
     seen = f"{names} broke {count} of the {of} images that every gradient attack left"
     grade: Grade = "evidence of masking" if count >= _MANY * of else "attack too weak"
-    if case.met("apgd_t") or not worth_doubting(case, case.left(eps)):
+    if case.met("apgd_t") or not case.is_doubtful:
         yield Sign(grade, "gradient-free is stronger", seen, "quote the worst row alone")
         return
     remedy = "quote the worst row alone, and run apgd_ce and apgd_t, which take larger steps"
@@ -115,23 +114,24 @@ def beaten(case: Case) -> Iterator[Sign]:
                 return
 
 
+def _climbs_another_loss(tried: Tried) -> bool:
+    return tried.is_iterated and tried.name not in CROSS_ENTROPY
+
+
 def cross_entropy_alone(case: Case) -> Iterator[Sign]:
     """Attacks on cross-entropy that leave many more than the others: not to be quoted alone."""
-    eps = eps_of(case)
-    entropy = [
-        tried for tried in case.at(eps) if tried.name in CROSS_ENTROPY and not tried.entry.fields.get("targeted")
-    ]
-    others = [tried for tried in case.at(eps) if tried.is_iterated and tried.name not in CROSS_ENTROPY]
-    if not entropy or not others or is_random(case):
+    eps = case.eps
+    entropy = {tried.name for tried in case.at(eps) if tried.climbs_cross_entropy}
+    if not entropy or not any(map(_climbs_another_loss, case.at(eps))) or case.is_random:
         return  # on a random model each further attack is another draw
-    first = case.broken_by(eps, lambda tried: tried.name in CROSS_ENTROPY)
-    second = case.broken_by(eps, lambda tried: tried.is_iterated and tried.name not in CROSS_ENTROPY)
+    first = case.broken_by(eps, lambda tried: tried.climbs_cross_entropy)
+    second = case.broken_by(eps, _climbs_another_loss)
     more, fewer = int((second & ~first).sum()), int((first & ~second).sum())
     p = mcnemar(more, fewer)
     if more - fewer <= _GAP * len(first) or p >= _CHANCE:
         return
     left = [float((case.right & ~broken).mean()) for broken in (first, second)]
-    names = ", ".join(sorted({tried.name for tried in entropy}))
+    names = ", ".join(sorted(entropy))
     where = f"at {case.record.norm} {eps:.4g}"
     seen = f"{where} {names} leaves {left[0]:.2%}, attacks on other losses {left[1]:.2%} (p {p:.1g})"
     if case.record.zero_gradients:
@@ -141,7 +141,7 @@ def cross_entropy_alone(case: Case) -> Iterator[Sign]:
 
 def one_attack_short(case: Case) -> Iterator[Sign]:
     """PGD far behind a stronger attack on the same loss."""
-    eps = eps_of(case)
+    eps = case.eps
     plain = case.broken_by(eps, lambda tried: tried.name == "pgd")
     better = case.broken_by(eps, lambda tried: tried.name == "apgd_ce")
     if case.met("pgd") and case.met("apgd_ce"):
@@ -153,11 +153,11 @@ def one_attack_short(case: Case) -> Iterator[Sign]:
 
 def unfinished_search(case: Case) -> Iterator[Sign]:
     """Attacks whose margin still rose when they ended: more steps would go further."""
-    eps = eps_of(case)
+    eps = case.eps
     share = {tried.label: _still_rising(case, tried) for tried in case.at(eps) if tried.is_iterated}
     rising_ones = {label: value for label, value in share.items() if value is not None and value >= _RISING}
     ended = any(value is not None and value < _RISING for value in share.values())
-    if ended or not worth_doubting(case, case.left(eps)):
+    if ended or not case.is_doubtful:
         return  # another attack went all the way, or there is nothing left to find
     for label, value in rising_ones.items():
         seen = f"{label} made {value:.0%} of its way in the last quarter of its passes, on images that it left"
@@ -231,7 +231,7 @@ def _fewer(small: pd.Series[bool], large: pd.Series[bool]) -> bool:
 
 def large_eps(case: Case) -> Iterator[Sign]:
     """Images that stand where every image can become the same grey."""
-    eps = eps_of(case)
+    eps = case.eps
     if case.record.norm == "linf" and eps is not None and eps >= 0.5 and case.left(eps).mean() > 0.2:
         seen = f"{case.left(eps).mean():.1%} is left at linf {eps:.3g}, where any image can be grey"
         step = None if case.ran(lambda tried: tried.needs_no_gradient) else Step("square")

@@ -7,29 +7,17 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.report import measures
-from bench.report.evidence import Case, Tried
+from bench.report.evidence import Case
 from bench.report.significance import wilson
 from bench.report.signs import Sign, Step
 
 _SHARE, _FEWEST, _ROUGH = 0.05, 2, 0.5
 _ENOUGH = 20
 _DRAWS = 20
-_GRADIENT_FREE = frozenset({"square", "spsa", "hsj"})
-_CLIMBS_NO_PROBABILITY = frozenset(
-    {
-        "margin",
-        "multi_margin",
-        "normalised_ce",
-        "cosine_margin",
-        "apgd_dlr",
-        "apgd_t",
-        "fab",
-        "fab_t",
-        "cw",
-        "fmn",
-        "ddn",
-    }
+_OTHER_LOSSES = tuple(
+    "margin multi_margin normalised_ce cosine_margin apgd_dlr apgd_t fab fab_t cw fmn ddn".split()  # noqa: SIM905
 )
+"""Attacks that do not climb cross-entropy, which may be flat."""
 _NOTES = {
     "state": ("the model's answers depend on what it was asked before", "make forward a function of its images alone"),
     "batch": (
@@ -44,16 +32,6 @@ _NOTES = {
 }
 
 
-def eps_of(case: Case) -> float | None:
-    """The eps that signs are about: the largest of the run."""
-    return case.budgets[-1] if case.budgets else None
-
-
-def worth_doubting(case: Case, left: pd.Series[bool]) -> bool:
-    """Whether enough images are left for a doubt to matter: three, and two in a hundred."""
-    return int(left.sum()) >= max(3, 0.02 * len(left))
-
-
 def set_up(case: Case) -> Iterator[Sign]:
     """What is wrong with the model before anything is attacked."""
     record = case.record
@@ -62,7 +40,7 @@ def set_up(case: Case) -> Iterator[Sign]:
             seen, remedy = _NOTES[name]
             yield Sign("fault", f"check {name!r}", seen, remedy)
     yield from _clean_accuracy(case)
-    probabilities = "softmax" in record.notes and worth_doubting(case, case.left(eps_of(case)))
+    probabilities = "softmax" in record.notes and case.is_doubtful
     if probabilities:
         step = None if case.met("margin") else Step("margin")
         remedy = "return logits" + (", and run margin" if step else "")
@@ -85,36 +63,23 @@ def low_accuracy(classes: int) -> float:
     return chance + min(2 * chance, 0.25 * (1 - chance))
 
 
-def is_random(case: Case) -> bool:
-    """Whether the model answers differently each time."""
-    return "deterministic" in case.record.forced or case.record.draws > 1
-
-
 def chance(case: Case) -> Iterator[Sign]:
     """A model that answers differently each time, attacked as if it did not."""
-    if not is_random(case):
+    if not case.is_random or case.is_averaged:
         return
-    if averaged(case):
-        return
-    left = case.left(eps_of(case))
+    left = case.left(case.eps)
     found = f"searches that look at one draw left {left.mean():.1%}"
     seen = f"the model answers differently each time (check 'deterministic'); {found}"
     remedy = f"average over its randomness: --eot {_DRAWS}, or autoattack(version='rand')"
-    if worth_doubting(case, left):
+    if case.is_doubtful:
         yield Sign("evidence of masking", "chance", seen, remedy, Step("pgd,margin", eot=_DRAWS))
     else:
         yield Sign("attack too weak", "chance", seen, remedy)
 
 
-def averaged(case: Case) -> bool:
-    """Whether some attack averaged over draws."""
-    runs = any(run.record.eot > 1 for run in case.runs)
-    return runs or case.ran(lambda tried: int(tried.entry.fields.get("eot_iter", 1)) > 1)
-
-
 def claims(case: Case) -> Iterator[Sign]:
     """Finds of searches that the judge denied."""
-    if not is_random(case) or averaged(case):
+    if not case.is_random or case.is_averaged:
         return
     for run in case.runs:
         for attack, (claimed, confirmed) in measures.claims(run).items():
@@ -126,15 +91,15 @@ def claims(case: Case) -> Iterator[Sign]:
 
 def gradients(case: Case) -> Iterator[Sign]:
     """Gradients that are zero, wrong or rough where images are left, and the attack that does without them."""
-    left = case.left(eps_of(case))
-    if not worth_doubting(case, left):
+    left = case.left(case.eps)
+    if not case.is_doubtful:
         return
     margin, entropy, rough = (_share(case, loss, left) for loss in ("margin", "cross_entropy", "rough"))
     if margin is not None:
         yield _wrong(case, "misleading gradient", f"a step along the margin's gradient does not help {margin}")
     elif rough is not None and rough.share >= _ROUGH:
         yield _wrong(case, "rough gradient", f"the mean gradient of points near by leads twice as far {rough}")
-    elif entropy is not None and not case.met(*_CLIMBS_NO_PROBABILITY):
+    elif entropy is not None and not case.met(*_OTHER_LOSSES):
         seen = f"a step along cross-entropy's gradient does not help {entropy}, one along the margin's does"
         yield Sign("evidence of masking", "flat cross-entropy", seen, "run margin", Step("margin"))
 
@@ -162,13 +127,10 @@ def _share(case: Case, loss: str, left: pd.Series[bool]) -> _Share | None:
 
 def _wrong(case: Case, name: str, seen: str) -> Sign:
     """The next thing to try where gradients fail: values alone, then another backward pass."""
-    eot = _DRAWS if averaged(case) or is_random(case) else 1
+    eot = _DRAWS if case.is_averaged or case.is_random else 1
     passes = {run.record.backward for run in case.runs}
 
-    def gradient_free(tried: Tried) -> bool:
-        return tried.name in _GRADIENT_FREE and tried.norm == case.record.norm
-
-    if not case.ran(gradient_free):
+    if not case.ran(lambda tried: tried.needs_no_gradient and tried.norm == case.record.norm):
         free = "square" if case.record.norm in ("linf", "l2") else "noise(draws=1000)"
         return Sign("evidence of masking", name, seen, f"run {free}, which needs no gradient", Step(free, eot))
     if "identity" not in passes:

@@ -54,6 +54,11 @@ class Tried:
         one_step = self.name in ONE_STEP or self.entry.fields.get("steps") == 1
         return not (one_step or self.passes[1] == 0 or self.name in NOISE | INDIRECT)
 
+    @property
+    def climbs_cross_entropy(self) -> bool:
+        """Whether it climbs cross-entropy in many steps, without a target."""
+        return self.name in CROSS_ENTROPY and not self.entry.fields.get("targeted")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -98,6 +103,28 @@ class Case:
         """Whether each image, by index, is classified rightly when clean."""
         rows = self.runs[0].verdicts.drop_duplicates("index").set_index("index").sort_index()
         return rows["label"] == rows["clean_pred"]
+
+    @property
+    def eps(self) -> float | None:
+        """The eps that signs are about: the largest of the run, None where there is none."""
+        return self.budgets[-1] if self.budgets else None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the model answers differently each time."""
+        return "deterministic" in self.record.forced or self.record.draws > 1
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether some attack averaged over draws."""
+        runs = any(run.record.eot > 1 for run in self.runs)
+        return runs or self.ran(lambda tried: int(tried.entry.fields.get("eot_iter", 1)) > 1)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether enough images are left for a doubt to matter: three, and two in a hundred."""
+        left = self.left(self.eps)
+        return int(left.sum()) >= max(3, 0.02 * len(left))
 
     @property
     def budgets(self) -> list[float]:

@@ -55,12 +55,10 @@ SUMMARY = (
 )
 CURVE = ("eps", "n", "robust_accuracy", "ci_low", "ci_high")
 
-_TOLERANCE = 1e-6
-
 
 def within(size: Any, eps: float) -> Any:
     """Whether sizes (a number, an array or a column) are within eps, to the rounding of float32 sums."""
-    return size <= eps * (1 + _TOLERANCE)
+    return size <= eps * (1 + verdicts.TOLERANCE)
 
 
 def flagged(run: Run) -> int:

@@ -33,6 +33,8 @@ class Step:
         eps = record.eps_written or (None if record.eps is None else str(record.eps))
         parts = ["bench run", "--model", shlex.quote(record.model), "--data", shlex.quote(record.data)]
         parts += ["-n", str(len(record.indices)), "--norm", record.norm, *([] if eps is None else ["--eps", eps])]
+        parts += [*(["--split", record.split] if record.split not in ("", "test") else [])]
+        parts += [*(["--seed", str(record.seed)] if record.seed else [])]
         parts += [str(self)] + (["--force"] if record.forced else [])
         return " ".join(parts)
 

@@ -23,7 +23,7 @@ def difference(old: Behaviour, new: Behaviour, same_images: bool = True) -> str 
         return f"a model that answers {words[old.random]}, not {words[new.random]}"
     if old.random:
         return None
-    mine, theirs = (_rows(one, same_images) for one in (old, new))
+    mine, theirs = (_rows(answers, same_images) for answers in (old, new))
     if len(mine) != len(theirs) or {len(row) for row, _ in mine} != {len(row) for row, _ in theirs}:
         return "a model whose logits are of another shape"
     unlike = sum(not _alike(*pair) for pair in zip(mine, theirs, strict=True))
@@ -43,9 +43,9 @@ def between(old: Record, new: Record) -> str | None:
 Row = tuple[tuple[float | None, ...], float]
 
 
-def _rows(one: Behaviour, same_images: bool) -> list[Row]:
-    rows = list(zip(one.values, one.scales, strict=False))
-    return rows if same_images else rows[len(rows) - one.noise :]
+def _rows(answers: Behaviour, same_images: bool) -> list[Row]:
+    rows = list(zip(answers.values, answers.scales, strict=False))
+    return rows if same_images else rows[len(rows) - answers.noise :]
 
 
 def _alike(old: Row, new: Row) -> bool:

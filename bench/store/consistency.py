@@ -6,22 +6,20 @@ a lawful example is no larger than eps. What contradicts that was edited, or bel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.core import verdicts
 from bench.core.specs import parse_eps
-from bench.core.types import NOT_FINITE, UserError
+from bench.core.types import NORMS, NOT_FINITE, UserError
 from bench.store.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_TOLERANCE = 1e-6
-_ROUNDING = 2.0**-24
 _LARGEST_IMAGE = 10**6
 """How many values an image of a run is taken to have whose record does not say it."""
-_ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 
 
 def record_faults(record: Record) -> Iterator[str]:
@@ -100,11 +98,9 @@ def _keys(table: pd.DataFrame, record: Record) -> Iterator[tuple[str, pd.Series[
 
 def _allowed(table: pd.DataFrame, record: Record) -> pd.Series[Any]:
     """The largest size that a lawful example of each row may have, with the rounding of float32 storage."""
-    values = 1
-    for side in record.image or (_LARGEST_IMAGE,):
-        values *= side
-    rounding = table["norm"].map({norm: _ROUNDING * values ** (1 / order) for norm, order in _ORDERS.items()})
-    allowed: pd.Series[Any] = (table["eps"] * (1 + _TOLERANCE) + rounding).fillna(float("inf"))
+    values = math.prod(record.image or (_LARGEST_IMAGE,))
+    rounding = table["norm"].map({norm: verdicts.rounding(values, norm) for norm in NORMS})
+    allowed: pd.Series[Any] = (table["eps"] * (1 + verdicts.TOLERANCE) + rounding).fillna(float("inf"))
     return allowed
 
 

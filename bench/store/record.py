@@ -163,11 +163,12 @@ class Record(ModelRecord, Versioned):
     number and as it was typed. Defaults for older runs: searched in float32, each eps by itself.
 
     `classes`, `image` (the shape of an image), `sources` (the sha256 of each file of a user's own model or attack) and
-    `behaviour` say which model it was; `verdicts_sha256` (of the plain text), `adversarial_sha256` and `losses_sha256`
-    sign what a finished run holds. Older runs have none of them.
+    `behaviour` say which model it was; `verdicts_sha256` (of the plain text), `adversarial_sha256`, `losses_sha256`
+    and `record_sha256` (of all other keys) sign what a finished run holds. Older runs have none of them.
 
-    `notes` are names of what is worth knowing of the model (see `bench.evaluation.notes`), `adaptive_missing` says why
-    attacks are not among `adaptive`, `failed` why all or some rows of an attack are flagged.
+    `gradients` says where gradients lead nowhere (see `bench.evaluation.indicators`), `notes` are names of what is
+    worth knowing of the model (see `bench.evaluation.notes`), `adaptive_missing` says why attacks are not among
+    `adaptive`, `failed` why all or some rows of an attack are flagged.
     """
 
     data: str

@@ -125,10 +125,7 @@ def parse(text: str, name: str) -> pd.DataFrame:
             na_values={"eps": [""], "size": ["nan"]},
         )
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
-        fault = one_line(error)
-        raise UserError(
-            f"{name} is damaged ({fault}): --resume keeps its whole rows and makes the others again"
-        ) from None
+        raise UserError(f"{name} is damaged ({one_line(error)}): {_SALVAGE}") from None
     key = ["attack", "norm", "eps", "index"]
     if table.duplicated(key).any():
         table = table.drop_duplicates(ignore_index=True)
@@ -236,7 +233,7 @@ def load(directory: Path | str, finished: bool = False) -> Run:
     run = Run(table_of(content, path), record, home)
     for fault in row_faults(run.verdicts, record):
         raise UserError(f"{path} was edited or damaged: {fault}; {_AGAIN}")
-    if record.finished and (lost := missing(run)):
+    if record.finished and (lost := missing(run)) > 0:
         raise UserError(f"{path} lacks {lost} rows of a finished run: make them again with --resume")
     for fault in signature.faults(home, record, content):
         raise UserError(f"{fault}; give back the file as it was, or make the run again")

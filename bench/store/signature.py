@@ -15,9 +15,10 @@ from typing import Any
 
 from bench.core import files
 from bench.core.types import UserError
+from bench.store import ways
 from bench.store.record import Record
 
-IMAGES, LOSSES = "adversarial.npz", "losses.csv"
+IMAGES, LOSSES = "adversarial.npz", ways.FILE
 _BESIDE = {IMAGES: "adversarial_sha256", LOSSES: "losses_sha256"}
 """The files beside the rows, and the keys of a record that hold their sha256."""
 

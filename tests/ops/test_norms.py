@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.types import NORMS, Budget, Norm
 from bench.ops import norms, rng
 
@@ -41,7 +42,7 @@ def distance(a: Tensor, b: Tensor, norm: Norm) -> float:
 
 def lawful(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> bool:
     """In the box, and in the ball up to what storing an image in float32 adds; in linf exactly."""
-    slack = 0.0 if norm == "linf" else norms.rounding(x.shape[1:], norm)
+    slack = 0.0 if norm == "linf" else verdicts.rounding(x.shape[1:].numel(), norm)
     return bool(x_adv.min() >= 0 and x_adv.max() <= 1) and distance(x_adv, x, norm) <= eps + slack
 
 
