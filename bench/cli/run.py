@@ -16,14 +16,15 @@ from bench.core.types import UserError
 @click.option("--eps", help="Budget, as in 8/255 or 0.3; by default what the model was trained for.")
 @click.option("--save-adversarial", is_flag=True, help="Keep the adversarial examples, for bench verify.")
 @click.option("--until-sound", is_flag=True, help="Then run what the audit names; implies --force.")
-def run(until_sound: bool, **options: Any) -> None:
+@click.option("--extend", is_flag=True, help="Add the attacks to the run in --out.")
+def run(until_sound: bool, extend: bool, **options: Any) -> None:
     """Attack a model, write verdicts.csv, table.csv, table.tex, run.json and curve.png, and audit the run."""
     from bench.cli import workflows
     from bench.core.specs import parse_eps
 
     eps = None if options["eps"] is None else [(parse_eps(options["eps"]), options["eps"])]
     request = made_request(options, options["attacks"], eps)
-    click.echo(workflows.run(request, options["out"], options["resume"], until_sound))
+    click.echo(workflows.run(request, options["out"], options["resume"], until_sound, extend))
 
 
 @click.command("sweep-eps")

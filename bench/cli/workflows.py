@@ -20,12 +20,14 @@ from bench.store import runs
 from bench.store.lock import new_folder
 
 
-def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.Run:
-    if resume and out is None:
-        raise UserError("--resume needs --out: name the folder of the run to continue")
+def _made(request: Request, out: Path | None, resume: bool, kind: str, extend: bool = False) -> runs.Run:
+    if resume and extend:
+        raise UserError("--resume and --extend exclude each other: --extend again goes on with the attacks it adds")
+    if (resume or extend) and out is None:
+        raise UserError(f"{'--extend' if extend else '--resume'} needs --out: name the folder of the run to continue")
     with prepare(request, subject(request)) as prepared:
         directory = out or new_folder(Path("runs"), f"{request.model}-{kind}")
-        with opened(prepared, directory, resume) as writer:
+        with opened(prepared, directory, resume, extend) as writer:
             for name in prepared.record.forced:
                 announce(f"the model fails the check {name!r}; going on all the same")
             seen = [*(note.text for note in prepared.notes), *prepared.record.remarks, *writer.notes]
@@ -38,12 +40,12 @@ def _made(request: Request, out: Path | None, resume: bool, kind: str) -> runs.R
                 progress.close()
 
 
-def run(request: Request, out: Path | None, resume: bool, until_sound: bool = False) -> str:
+def run(request: Request, out: Path | None, resume: bool, until_sound: bool = False, extend: bool = False) -> str:
     """Attack a model, store the run with its table and curve, and return what to print.
 
     With `until_sound`, go on with what the audit names (see `bench.cli.fixing`).
     """
-    made = _made(replace(request, force=request.force or until_sound), out, resume, "run")
+    made = _made(replace(request, force=request.force or until_sound), out, resume, "run", extend)
     # Tables and plots are imported once there is something to show: the first row must not wait for them.
     from bench.cli import fixing, summary
 

@@ -150,17 +150,18 @@ def _trials(job: schedule.Job, chunk: schedule.Chunk) -> set[runs.Trial]:
     }
 
 
-def opened(prepared: Prepared, directory: Path, resume: bool) -> Writer:
-    """A folder that takes the rows of a prepared run, and holds some of them already where it is resumed.
+def opened(prepared: Prepared, directory: Path, resume: bool, extend: bool = False) -> Writer:
+    """A folder that takes the rows of a prepared run, and holds some of them, or others, where it is gone on with.
 
     Raises:
         UserError: the folder holds another run or that of another model, or cannot be written.
     """
-    if not resume:
+    if not resume and not extend:
         return Writer.create(directory, prepared.record)
     data = prepared.job.data
     pairs = zip(data.labels.tolist(), prepared.job.clean_pred.tolist(), strict=True)
-    return Writer.resume(directory, prepared.record, dict(zip(data.indices.tolist(), pairs, strict=True)))
+    start = Writer.extend if extend else Writer.resume
+    return start(directory, prepared.record, dict(zip(data.indices.tolist(), pairs, strict=True)))
 
 
 def execute(prepared: Prepared, directory: Path, resume: bool, progress: Progress | None = None) -> runs.Run:

@@ -60,6 +60,37 @@ def continued(home: Path, old: Record, new: Record) -> Record:
     """
     if other := first_difference(old, new, MUST_MATCH):
         raise UserError(f"{home} was made with {other}: choose another --out")
+    return _gone_on(old, new)
+
+
+def extended(home: Path, old: Record, new: Record) -> Record:
+    """The record of a run that takes up the attacks of a new session beside its own, unsigned until it has their rows.
+
+    Raises:
+        UserError: anything but the attacks differs, or one of them goes by the name of another there.
+    """
+    # Files of the session's attacks may be new; one that both have must be the same.
+    files = None if old.sources is None else {**old.sources, **(new.sources or {})}
+    keys = [key for key in MUST_MATCH if key != "attacks"]
+    there = replace(old, sources={**(files or {}), **(old.sources or {})})
+    if other := first_difference(there, replace(new, sources=files), keys):
+        raise UserError(f"{home} was made with {other}: choose another --out")
+    attacks = {attack.spec: attack for attack in old.attacks}
+    for attack in new.attacks:
+        if attacks.setdefault(attack.spec, attack) != attack:
+            raise UserError(f"{home} holds another attack by the name {attack.spec}: choose another --out")
+    unsigned = replace(old, verdicts_sha256="", adversarial_sha256="", losses_sha256="", record_sha256="")
+    longer = replace(
+        unsigned,
+        attacks=tuple(attacks.values()),
+        adaptive=tuple(dict.fromkeys([*old.adaptive, *new.adaptive])),
+        adaptive_missing={**old.adaptive_missing, **new.adaptive_missing},
+        sources=files,
+    )
+    return _gone_on(longer, new)
+
+
+def _gone_on(old: Record, new: Record) -> Record:
     session = Session(command=new.command, start=new.start, versions=new.versions, commit=new.commit, dirty=new.dirty)
     return replace(old, resumed=(*old.resumed, session), finished=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from bench.core.text import printable
 from bench.core.types import UserError, Verdict
 from bench.store import images as adversarial
 from bench.store import row_file, runs, signature, ways
-from bench.store.continuation import Clean, clean_of, continued, refuse_other_clean, unproven
+from bench.store.continuation import Clean, clean_of, continued, extended, refuse_other_clean, unproven
 from bench.store.lock import FolderLock
 from bench.store.record import Record
 
@@ -29,8 +29,8 @@ _DELETED = "{} was deleted or replaced while the run wrote to it: what was there
 class Writer:
     """Appends verdicts to a run's directory, which no other process may write meanwhile.
 
-    `create` or `resume` makes one. `notes` are lines that a user should read before it goes on; `clean` is what the
-    rows that are there say of images.
+    `create`, `resume` or `extend` makes one. `notes` are lines that a user should read before it goes on; `clean` is
+    what the rows that are there say of images.
     """
 
     def __init__(
@@ -86,15 +86,42 @@ class Writer:
                 writer = cls._started(home, record, lock)
                 writer.notes = (f"{home} holds no run yet: it starts there",)
                 return writer
-            if (home / "verdicts.csv.gz").exists():
-                raise UserError(f"{home} is an archived run: gunzip its verdicts.csv.gz before --resume")
-            old = runs.read_record(home)
-            going_on = continued(home, old, _as_read(record))
-            signature.refuse_other_files(home, old)
-            kept = row_file.kept_rows(home / "verdicts.csv", old)
-            if clean is not None and not (old.behaviour and old.behaviour.random):
-                refuse_other_clean(home, clean_of(kept.rows), clean)
-            return cls(home, going_on, kept.rows, lock, [*unproven(home, old), *kept.notes])
+            return cls._going_on(home, record, clean, lock, continued)
+
+    @classmethod
+    def extend(cls, directory: Path | str, record: Record, clean: Clean | None = None) -> Self:
+        """Add the attacks of a record to the run in a folder; the same again goes on where that was stopped.
+
+        Raises:
+            UserError: there is no run, or as `resume`, but for the attacks.
+        """
+        home = Path(directory)
+        with _locked(home) as lock:
+            if not _occupied(home):
+                raise UserError(f"{home} holds no run to extend: leave out --extend")
+            writer = cls._going_on(home, record, clean, lock, extended)
+            writer._save()  # before the first of the new rows, which the old record does not know
+            return writer
+
+    @classmethod
+    def _going_on(
+        cls,
+        home: Path,
+        record: Record,
+        clean: Clean | None,
+        lock: FolderLock,
+        joined: Callable[[Path, Record, Record], Record],
+    ) -> Self:
+        """A writer of a run that is there, whose record is `joined` with the one of this session."""
+        if (home / "verdicts.csv.gz").exists():
+            raise UserError(f"{home} is an archived run: gunzip its verdicts.csv.gz before --resume")
+        old = runs.read_record(home)
+        going_on = joined(home, old, _as_read(record))
+        signature.refuse_other_files(home, old)
+        kept = row_file.kept_rows(home / "verdicts.csv", old)
+        if clean is not None and not (old.behaviour and old.behaviour.random):
+            refuse_other_clean(home, clean_of(kept.rows), clean)
+        return cls(home, going_on, kept.rows, lock, [*unproven(home, old), *kept.notes])
 
     def append(
         self,

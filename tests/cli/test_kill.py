@@ -105,6 +105,26 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(digits_mlp: Path, tm
 
 
 @pytest.mark.slow
+def test_extending_that_is_killed_ends_in_the_same_bytes(digits_mlp: Path, tmp_path: Path) -> None:
+    for path in digits_mlp.iterdir():
+        shutil.copy(path, tmp_path)
+    run = ("run", *MODEL, "--eps", "0.1", "--save-adversarial", "--attacks")
+    first, second = "pgd(steps=5)", "pgd(steps=40),margin(steps=40)"
+    whole((*run, f"{first},{second}", "--out", "whole"), tmp_path)
+    whole((*run, first, "--out", "begun"), tmp_path)
+    extend, place = (*run, second, "--out", "out", "--extend"), tmp_path / "out"
+    shutil.copytree(tmp_path / "begun", place)
+    seconds, draw = whole(extend, tmp_path), random.Random(16)
+    for moment in range(MOMENTS):
+        shutil.rmtree(place)
+        shutil.copytree(tmp_path / "begun", place)
+        killed(extend, tmp_path, place, draw.random(), seconds)
+        whole(extend, tmp_path)
+        for name in ("verdicts.csv", "adversarial.npz", "losses.csv"):
+            assert (place / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (moment, name)
+
+
+@pytest.mark.slow
 def test_a_check_that_is_killed_leaves_its_baseline(digits_mlp: Path, tmp_path: Path) -> None:
     for path in digits_mlp.iterdir():
         shutil.copy(path, tmp_path)

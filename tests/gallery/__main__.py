@@ -11,15 +11,17 @@ import pandas as pd
 from bench.report import render
 from bench.store.record import Record
 from tests.gallery.models import BROKEN, SOUND
-from tests.gallery.trial import Factory, Trial, tried
+from tests.gallery.trial import Factory, Trial, bare, tried
 
 _IMAGES = 100
 _OUT = Path("results")
+_BARE = {"natural": "natural_digits", "adversarially_trained": "madry_digits"}
 _HEAD = """# The gallery of the audit
 
-Broken and sound models of the digits, linf 0.2, the first {n} images, made by `make gallery`. *pgd* and *adaptive*:
-accuracy that `pgd` and `pgd,adaptive` leave; *signs*: what the audit of that run says; *then*: what it named, in turn;
-*last*: accuracy that all of it together leaves. [What the signs mean](../docs/audit.md).
+Broken and sound models of the digits, linf 0.2, the first {n} images, made by `make gallery`. *true*: accuracy that the
+net behind the defense keeps without it (`pgd,margin,square`), where there is one net; *pgd* and *adaptive*: accuracy
+that `pgd` and `pgd,adaptive` leave; *signs*: what the audit of that run says; *then*: what it named, in turn; *worst*:
+accuracy that all of it together leaves. [What the signs mean](../docs/audit.md).
 
 """
 
@@ -28,13 +30,20 @@ def _row(factory: Factory, kind: str, trial: Trial) -> dict[str, object]:
     return {
         "model": factory.__name__,
         "kind": kind,
+        "true_accuracy": _true(factory),
         "clean_accuracy": trial.clean,
         "pgd_accuracy": trial.plain,
         "adaptive_accuracy": trial.first,
         "signs": "; ".join(dict.fromkeys(sign.name for sign in trial.signs)),
         "then": "; ".join(_named(run.record) for run in trial.runs[1:]),
-        "last_accuracy": trial.last,
+        "worst_accuracy": trial.last,
     }
+
+
+def _true(factory: Factory) -> float | None:
+    """What the net behind a defense holds without it, where there is one net; what a model is that is bare."""
+    name = getattr(factory(), "name", None) or _BARE.get(factory.__name__)
+    return None if name is None else bare(name, _IMAGES)
 
 
 def _named(record: Record) -> str:

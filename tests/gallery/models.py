@@ -30,7 +30,7 @@ class Defended(nn.Module):
         net: str = "natural_digits",
     ) -> None:
         super().__init__()
-        self.net, self.before, self.after = _net(net), before, after
+        self.name, self.net, self.before, self.after = net, _net(net), before, after
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.before is None else self.before(x)

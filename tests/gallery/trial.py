@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torch import nn
@@ -51,6 +52,16 @@ class Trial:
     def last(self) -> float:
         """What all runs together leave."""
         return float(Case.of(self.runs).left(EPS).mean())
+
+
+@cache
+def bare(net: str, n: int) -> float:
+    """What a net of the registry holds by itself, without anything before or behind it."""
+
+    def factory() -> nn.Module:
+        return checkpoints.load(net).model
+
+    return tried(factory, n, "pgd,margin,square", further=False).first
 
 
 def tried(factory: Factory, n: int, attacks: str = "pgd,adaptive", further: bool = True) -> Trial:
