@@ -30,7 +30,9 @@ class Step:
 
     def command(self, record: Record) -> str:
         """The whole command for the model, the images and the threat model of a run."""
-        eps = record.eps_written or (None if record.eps is None else str(record.eps))
+        asked = [*(record.eps_grid or ()), *([] if record.eps is None else [(record.eps, record.eps_written or "")])]
+        largest, written = max(asked, default=(None, ""))
+        eps = written or (None if largest is None else str(largest))
         parts = ["bench run", "--model", shlex.quote(record.model), "--data", shlex.quote(record.data)]
         parts += ["-n", str(len(record.indices)), "--norm", record.norm, *([] if eps is None else ["--eps", eps])]
         parts += [*(["--split", record.split] if record.split not in ("", "test") else [])]
