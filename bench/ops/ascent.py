@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,11 @@ from torch import Tensor
 from bench.core.types import Budget, Classifier, Objective
 from bench.ops import active_set, norms, passes, rng
 from bench.ops.active_set import Proposals
+from bench.ops.softened import softened
+
+
+_EXACT_FROM = 0.7
+"""The share of the steps after which a softened backward pass is exact."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,16 @@ class Schedule:
 
     `momentum` accumulates l1-normalised gradients (Dong et al. 2018, eq. 6); 0 means plain steps. With `stop`, an image
     leaves at its first misclassified iterate; without, every step is taken and the last iterate returned (training).
+    `last` below 1 lets the step size fall along half a cosine to that share of it; `share` softens the backward pass
+    (see `bench.ops.softened`), linearly less until it is exact from 70 % of the steps on.
     """
 
     steps: int
     step_size: Tensor
     momentum: float = 0.0
     stop: bool = True
+    last: float = 1.0
+    share: float = 0.0
 
     @classmethod
     def standard(cls, budget: Budget, steps: int, step_size: float | None = None, momentum: float = 0.0) -> Schedule:
@@ -36,6 +46,15 @@ class Schedule:
         eps = budget.bound("a schedule of steps")
         size = 2.5 * eps / max(steps, 1) if step_size is None else torch.full_like(eps, step_size)
         return cls(steps, size.float(), momentum)
+
+    def factor(self, step: int) -> float:
+        """What the step size is multiplied by at a step."""
+        way = step / max(self.steps - 1, 1)
+        return self.last + (1 - self.last) * (1 + math.cos(math.pi * way)) / 2
+
+    def softness(self, step: int) -> float:
+        """The share by which the backward pass is softened at a step."""
+        return self.share * max(0.0, 1 - step / (_EXACT_FROM * self.steps))
 
     def keep(self, which: Tensor) -> Schedule:
         """The schedule of some of the images."""
@@ -84,7 +103,8 @@ def ascend(
     # Without momentum a mere column, which costs nothing to cut.
     velocity = torch.zeros_like(z) if schedule.momentum else torch.zeros_like(step_size)
     for step in range(schedule.steps):
-        _, logits, gradient = passes.input_gradient(objective, model, z, y, *references, rows=rows)
+        with softened(schedule.softness(step)):
+            _, logits, gradient = passes.input_gradient(objective, model, z, y, *references, rows=rows)
         fooled = active_set.misclassified(logits, y)
         if schedule.stop and active_set.maybe(fooled):
             proposals.record(rows, z, fooled)
@@ -99,7 +119,8 @@ def ascend(
         if schedule.momentum:
             velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
             gradient = velocity
-        z = ball.step(z, norms.steepest(gradient, ball.norm), step_size)
+        length = step_size if schedule.last == 1 else step_size * schedule.factor(step)
+        z = ball.step(z, norms.steepest(gradient, ball.norm), length)
         del gradient  # the next pass needs the memory
     if not schedule.stop:
         proposals.x_adv[rows] = z
