@@ -14,7 +14,6 @@ from bench.ops import active_set, norms, passes, rng
 from bench.ops.active_set import Proposals
 from bench.ops.softened import softened
 
-
 _EXACT_FROM = 0.7
 """The share of the steps after which a softened backward pass is exact."""
 

@@ -14,8 +14,8 @@ What stands at other activations:
 - ELU, GELU, SiLU, softplus, tanh: smooth already, left as they are;
 - max-pooling: left as it is (no gain was seen).
 
-What does not pass torch's Python interface (compiled and scripted code, custom kernels) is out of reach and stays exact;
-`softens` tells what is reached.
+What does not pass torch's Python interface (compiled and scripted code, custom kernels) is out of reach and stays
+exact; `softens` tells what is reached.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from torch.overrides import TorchFunctionMode
 
 from bench.core.types import Classifier
 from bench.ops.norms import per_example
-
 
 _Call = Callable[..., Any]
 

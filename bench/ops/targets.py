@@ -13,7 +13,7 @@ POOL = 20
 
 
 def nearest(model: Classifier, x: Tensor, y: Tensor, norm: Norm, count: int, rows: Tensor | None = None) -> Tensor:
-    """The `count` wrong classes (N, J) whose boundaries are nearest to each image, nearest first; all if there are fewer.
+    """The `count` wrong classes (N, J) whose boundaries are nearest to each image, nearest first, or all others.
 
     Nearest in the linearised model: by the gap of the logits over the dual norm of the difference of their gradients
     (MALT, Melamed et al. 2024, arXiv:2407.02240, eq. 3), where the highest logits alone are the usual order. It takes a
@@ -28,8 +28,6 @@ def nearest(model: Classifier, x: Tensor, y: Tensor, norm: Norm, count: int, row
         rivals = losses.all_others(y, classes)
     lengths = norms.length(slopes.flatten(0, 1), norms.DUAL[norm]).view_as(gaps)
     # A class whose gradient vanishes is as far away as can be, whatever its logit.
-    far = torch.where(lengths > 0, gaps.double() / lengths.double().clamp_min(1e-300), -torch.inf).nan_to_num(
-        -torch.inf
-    )
-    order = far.argsort(dim=1, descending=True, stable=True)[:, :count]
+    far = torch.where(lengths > 0, gaps.double() / lengths.double().clamp_min(1e-300), -torch.inf)
+    order = far.nan_to_num(-torch.inf).argsort(dim=1, descending=True, stable=True)[:, :count]
     return rivals.gather(1, order)
