@@ -32,7 +32,7 @@ class PMA:
     restarts: int = bounded(1, low=1)
 
     needs: ClassVar[tuple[str, ...]] = ()
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:

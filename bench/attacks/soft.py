@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Classifier, Norm
+from bench.core.types import Budget, Classifier, Norm, Scene
 from bench.ops import losses, targets
 from bench.ops.ascent import Attempt, Schedule, first_success
 
@@ -36,10 +36,16 @@ class Soft:
     targets: int = bounded(2, low=1)
     share: float = bounded(0.3, low=0, high=10)
     restarts: int = bounded(1, low=1)
+    softens: str = field(default="", repr=False, compare=False, metadata={"bound": True, "recorded": True})
+    """The activations that the softened backward pass reaches; "" for none."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
+
+    def bind(self, scene: Scene) -> Soft:
+        """Take note of what a softened backward pass reaches."""
+        return replace(self, softens=scene.softens())
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
