@@ -21,14 +21,14 @@ class PMA:
 
     Args:
         steps: steps of a run.
-        first: the first step size in units of eps; it falls along half a cosine to `last`.
-        last: the last step size in units of the first.
+        first: the first step size in units of eps; it falls along half a cosine to `final`.
+        final: the last step size in units of the first.
         restarts: runs, each from a random start.
     """
 
     steps: int = bounded(100, low=1)
     first: float = bounded(1.0, above=0)
-    last: float = bounded(0.005, low=0, high=1)
+    final: float = bounded(0.005, low=0, high=1)
     restarts: int = bounded(1, low=1)
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -37,5 +37,5 @@ class PMA:
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        schedule = Schedule(self.steps, self.first * budget.bound("pma").float(), last=self.last)
+        schedule = Schedule(self.steps, self.first * budget.bound("pma").float(), final=self.final)
         return first_success(model, x, y, budget, keys, schedule, [Attempt(losses.probability_gap)] * self.restarts)

@@ -13,7 +13,7 @@ from bench.core.types import Budget, Classifier, Norm, Scene
 from bench.ops import losses, targets
 from bench.ops.ascent import Attempt, Schedule, first_success
 
-LAST = 0.005
+FINAL = 0.005
 """What is left of the first step size at the last step."""
 
 
@@ -51,6 +51,6 @@ class Soft:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         eps = budget.bound("soft")
         nearest = targets.nearest(model, x, y, budget.norm, self.targets)
-        schedule = Schedule(self.steps, eps.float(), last=LAST, share=self.share)
+        schedule = Schedule(self.steps, eps.float(), final=FINAL, share=self.share)
         attempts = [Attempt(losses.rival_margin, (target,)) for target in nearest.unbind(1)]
         return first_success(model, x, y, budget, keys, schedule, attempts * self.restarts)

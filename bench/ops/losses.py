@@ -199,6 +199,12 @@ def rival_margins(model: Classifier, x: Tensor, y: Tensor, rivals: Tensor) -> tu
     return rises(logits, y, rivals), logits
 
 
+def output_direction(model: Classifier, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits along a direction (N, K) of theirs."""
+    logits = model(x)
+    return (logits * weights).sum(1), logits
+
+
 def _spread(logits: Tensor) -> Tensor:
     """Standard deviation (N, 1) of rows (N, K) of any scale; 1 where all logits are equal."""
     plain = logits.std(1, correction=0, keepdim=True)
