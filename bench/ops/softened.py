@@ -34,20 +34,23 @@ from bench.core.types import Classifier
 from bench.ops.norms import per_example
 
 _Call = Callable[..., Any]
+_STEEPEST = 1e30
 
 
 def width(a: Tensor, share: float) -> Tensor:
     """The width b (N,) of the sigmoid that stands for a step at pre-activations a (N, ...); 0 where all are equal."""
-    inner = tuple(range(1, a.dim()))
-    mean = a.mean(inner) if inner else a
-    square = a.square().mean(inner) if inner else a.square()
-    return share * (square - mean.square()).clamp_min(0).sqrt()
+    flat = a.flatten(1)
+    mean = flat.sum(1) / flat.shape[1]
+    square = torch.linalg.vector_norm(flat, dim=1).square() / flat.shape[1]
+    spread: Tensor = (square - mean.square()).clamp_min(0).sqrt()
+    return share * spread
 
 
 def slope(a: Tensor, b: Tensor) -> Tensor:
     """The softened derivative (N, ...) of a ReLU at pre-activations a (N, ...): sigmoid(a / b), a step where b is 0."""
-    by = per_example(b, a)
-    return torch.where(by > 0, torch.sigmoid(a / by.where(by > 0, 1)), (a > 0).to(a))
+    # In place, and without a division for each element: this is all that softening costs.
+    passed = a * per_example(b.reciprocal().clamp_max(_STEEPEST), a)
+    return passed.sigmoid_()
 
 
 class _Kinked(torch.autograd.Function):
@@ -65,10 +68,10 @@ class _Kinked(torch.autograd.Function):
         b = width(a, share)
         passed = slope(a, b)
         if top is not None:
-            passed = passed * slope(top - a, b)
+            passed.mul_(slope(top - a, b))
         if low:
-            passed = low + (1 - low) * passed
-        return gradients[0] * passed, None, None, None, None
+            passed.mul_(1 - low).add_(low)
+        return passed.mul_(gradients[0]), None, None, None, None
 
 
 _Shape = Callable[[Sequence[Any], Mapping[str, Any]], "tuple[float, float | None] | None"]
