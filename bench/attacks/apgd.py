@@ -28,6 +28,9 @@ from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm
 from bench.ops import losses, norms, passes, rng
 from bench.ops.active_set import Proposals
+from bench.ops.targets import nearest
+
+_ORDERS = ("logits", "nearest")
 
 
 @dataclass(frozen=True)
@@ -132,19 +135,25 @@ class APGDT(_AutoPGD):
     """Auto-PGD on the targeted difference of logits ratio, toward each of the `targets` classes that come closest.
 
     Those are the highest logits on the clean image, which is run once; all other classes if there are fewer. For 4
-    classes or more. The other fields as in `apgd_ce`. AutoAttack takes 5 `targets` in l1.
+    classes or more. The other fields as in `apgd_ce`. AutoAttack takes 5 `targets` in l1. With `order` "nearest" the
+    closest classes are those of `bench.ops.targets` instead, whose passes count.
     """
 
     targets: int = bounded(9, low=1)
+    order: str = bounded("logits", choices=_ORDERS)
 
     fewest_classes: ClassVar[int] = 4
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         standing = (budget.bound("apgd_t") > 0).nonzero().squeeze(1)
-        logits = passes.outputs(model, x[standing], rows=standing)
-        targets = y.new_zeros(len(x), min(self.targets, logits.shape[1] - 1))
-        targets[standing] = losses.strongest_others(logits, y[standing], self.targets)
+        on, labels = x[standing], y[standing]
+        if self.order == "nearest":
+            closest = nearest(model, on, labels, budget.norm, self.targets, rows=standing)
+        else:
+            closest = losses.strongest_others(passes.outputs(model, on, rows=standing), labels, self.targets)
+        targets = y.new_zeros(len(x), closest.shape[1])
+        targets[standing] = closest
         return self.toward(losses.targeted_dlr, targets, model, x, y, budget, keys)
 
 

@@ -6,62 +6,36 @@ between the stages, and gives each stage a row of its own: what is left after it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from torch import Tensor
-
 from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
+from bench.attacks.ensemble import Ensemble, Stages
 from bench.attacks.fab import FAB, FABT
 from bench.attacks.square import Square
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Attack, Budget, Classifier, Norm, Scene, UserError
-from bench.ops import passes, rng
-from bench.ops.active_set import Proposals
+from bench.core.types import Attack, Norm, Scene, UserError
 
 _VERSIONS = ("standard", "plus", "rand")
 _FEWEST = 4
 """Classes that the targeted difference of logits ratio needs."""
 
-Stages = Iterator[tuple[str, Attack]]
-
 
 @dataclass(frozen=True)
-class _Ensemble:
-    """Stages in turn; a subclass says which, in `stages(norm)`."""
+class _Versions(Ensemble):
+    """An ensemble with the authors' three versions."""
 
     version: str = bounded("standard", choices=_VERSIONS)
-
-    needs: ClassVar[tuple[str, ...]] = ()
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
-    minimal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.version not in _VERSIONS:
             raise UserError(f"autoattack has no version {self.version!r}: known: {', '.join(_VERSIONS)}")
 
-    def stages(self, norm: Norm) -> Stages:
-        """Names and attacks, in order."""
-        raise NotImplementedError
-
-    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        eps, proposals = budget.bound("autoattack"), Proposals(x)
-        for turn, (_, stage) in enumerate(self.stages(budget.norm)):
-            rows = proposals.missing
-            if not len(rows):
-                break
-            with passes.among(rows):
-                z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), rng.fold(keys[rows], turn))
-            proposals.record(rows, z, (z != x[rows]).flatten(1).any(1))
-        return proposals.x_adv
-
 
 @attacks.register("autoattack")
 @dataclass(frozen=True)
-class AutoAttack(_Ensemble):
+class AutoAttack(_Versions):
     """AutoAttack with every parameter as published; anything else is called `autoattack-custom`.
 
     For 4 classes or more (with fewer, `autoattack-custom`), in linf and l2: in l1 there is no Square here.
@@ -100,7 +74,7 @@ class AutoAttack(_Ensemble):
 
 @attacks.register("autoattack-custom")
 @dataclass(frozen=True)
-class AutoAttackCustom(_Ensemble):
+class AutoAttackCustom(_Versions):
     """AutoAttack's stages with other parameters, for fewer classes, or in l1; not to be quoted as AutoAttack.
 
     Args:
@@ -140,13 +114,13 @@ class AutoAttackCustom(_Ensemble):
             yield name, self._stage(name)
 
     def _stage(self, name: str) -> Attack:
-        climb = {"steps": self.steps, "eot_iter": self.eot_iter}
+        steps, restarts, draws = self.steps, self.restarts, self.eot_iter
         stages: dict[str, Attack] = {
-            "apgd_ce": APGDCE(restarts=self.restarts, **climb),
-            "apgd_dlr": APGDDLR(restarts=self.restarts, **climb),
-            "apgd_t": APGDT(targets=self.targets, **climb),
-            "fab": FAB(steps=self.steps, restarts=self.restarts),
-            "fab_t": FABT(steps=self.steps, targets=self.targets),
-            "square": Square(queries=self.queries, restarts=self.restarts),
+            "apgd_ce": APGDCE(steps, restarts, eot_iter=draws),
+            "apgd_dlr": APGDDLR(steps, restarts, eot_iter=draws),
+            "apgd_t": APGDT(steps, eot_iter=draws, targets=self.targets),
+            "fab": FAB(steps=steps, restarts=restarts),
+            "fab_t": FABT(steps=steps, targets=self.targets),
+            "square": Square(queries=self.queries, restarts=restarts),
         }
         return stages[name]

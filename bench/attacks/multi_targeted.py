@@ -18,6 +18,8 @@ from bench.ops.ascent import Attempt, Schedule, first_success
 class _TowardEach:
     steps: int = bounded(100, low=1)
     step_size: float | None = bounded(None, above=0)
+    last: bool = False
+    """Judge the last iterate toward each class alone; by default any counts."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -33,7 +35,7 @@ class _TowardEach:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
         classes = passes.classes(model, x)
         targets = ((y + step) % classes for step in range(1, classes))
-        schedule = Schedule.standard(budget, self.steps, self.step_size, self.momentum)
+        schedule = Schedule.standard(budget, self.steps, self.step_size, self.momentum, stop=not self.last)
         attempts = [Attempt(losses.targeted_ce, (target,), self.random_start) for target in targets]
         return first_success(model, x, y, budget, keys, schedule, attempts)
 

@@ -47,6 +47,11 @@ def settable(kind: type[Any]) -> list[str]:
     return [part.name for part in fields(kind) if part.init and not part.metadata.get("bound")]
 
 
+def recorded(kind: type[Any]) -> list[str]:
+    """The fields of a dataclass that a record names: those that a user may set, and those bound for the record."""
+    return [*settable(kind), *(part.name for part in fields(kind) if part.metadata.get("recorded"))]
+
+
 def build(kind: type[T], values: Mapping[str, Any], what: str, wording: Wording = Wording(), **given: Any) -> T:
     """An instance of a dataclass with the values that a user wrote.
 

@@ -113,7 +113,8 @@ class Attack(Protocol):
     """Proposes adversarial examples; never judges them.
 
     A frozen dataclass whose fields are its parameters (see `bench.core.fields.bounded`); it keeps no state. A field
-    with metadata {"bound": True} is filled by `bind(scene)`, not by the user. An ensemble has a method `stages(norm)`
+    with metadata {"bound": True} is filled by `bind(scene)`, not by the user; with "recorded" too it stands beside the
+    fields in `run.json`. An ensemble has a method `stages(norm)`
     too: names and attacks to run in turn on what is left, with rows of their own.
 
     Attributes:
@@ -148,6 +149,10 @@ class Scene(Protocol):
 
     def surrogate(self, name: str) -> Classifier:
         """Another model of the registry, ready to be attacked."""
+        ...
+
+    def softens(self) -> str:
+        """The activations that a softened backward pass reaches, with their number; "" for none."""
         ...
 
 

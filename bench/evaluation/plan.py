@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core import registry
-from bench.core.fields import settable
+from bench.core.fields import recorded, settable
 from bench.core.from_specs import attack_from
 from bench.core.specs import Spec, parse_specs
 from bench.core.types import Attack, Classifier, Norm, ThreatModel, UserError
@@ -37,7 +37,7 @@ class Planned:
     @property
     def fields(self) -> dict[str, Any]:
         """Every field with its value, as `run.json` records it."""
-        return {field: getattr(self.attack, field) for field in settable(type(self.attack))}
+        return {field: getattr(self.attack, field) for field in recorded(type(self.attack))}
 
     @property
     def stages(self) -> list[Planned]:

@@ -16,6 +16,8 @@ from bench.models import checkpoints
 from bench.models.adapted import adapted
 from bench.ops import passes
 from bench.ops.frozen import still
+from bench.ops.global_random import seeded
+from bench.ops.softened import softens
 
 
 def threats(request: Request, checkpoint: Checkpoint) -> list[ThreatModel]:
@@ -40,6 +42,7 @@ class Scene:
     subject: Subject
     device: str
     classes: int
+    model: Classifier
 
     def exemplars(self, per_class: int) -> tuple[Tensor, Tensor]:
         """Clean reference images and labels, `per_class` of each class, on the run's device."""
@@ -61,6 +64,15 @@ class Scene:
             seen = "does not take these images" if classes is None else f"has {classes} classes, not {self.classes}"
             raise UserError(f"surrogate {name!r} {seen}: name a model of the same data")
         return model
+
+    def softens(self) -> str:
+        """The activations of the prepared model that a softened backward pass reaches; "" for none."""
+        few = self.subject.data.images[:1].to(self.device)
+        try:
+            with seeded(self.model, "softens"):
+                return softens(self.model, few)
+        except (RuntimeError, TypeError, NotImplementedError):
+            return ""
 
 
 def _classes_of(model: Classifier, images: Tensor) -> int | None:

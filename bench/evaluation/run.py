@@ -72,7 +72,7 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
         check_trained_with(tested.checkpoint.trained_with, tested.checkpoint.defense)
         asked = threats(request, tested.checkpoint)
         planned = attacks_of(request, model, asked, tested.checkpoint.trained_with)
-        attacks = [bound(attack, Scene(tested, device, classes)) for attack in planned]
+        attacks = [bound(attack, Scene(tested, device, classes, model)) for attack in planned]
         forced = checks.admitted(failures, [attack.attack for attack in attacks], request.force)
         notes = (*tested.notes, *model_notes(model, tested.data, device))
         missing = adaptive_missing(request.attacks, model, asked[0], tested.checkpoint.trained_with)

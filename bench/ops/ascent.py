@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,14 @@ import torch
 from torch import Tensor
 
 from bench.core.types import Budget, Classifier, Objective
-from bench.ops import active_set, norms, passes, rng
+from bench.ops import active_set, losses, norms, passes, rng
 from bench.ops.active_set import Proposals
+from bench.ops.softened import softened
+
+_DIRECTION = -2
+"""What a key is folded with for the direction of a diversified start."""
+_EXACT_FROM = 0.7
+"""The share of the steps after which a softened backward pass is exact."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +26,21 @@ class Schedule:
 
     `momentum` accumulates l1-normalised gradients (Dong et al. 2018, eq. 6); 0 means plain steps. With `stop`, an image
     leaves at its first misclassified iterate; without, every step is taken and the last iterate returned (training).
+    `final` below 1 lets the step size fall along half a cosine to that share of it; `share` softens the backward pass
+    (see `bench.ops.softened`), linearly less until it is exact from 70 % of the steps on.
     """
 
     steps: int
     step_size: Tensor
     momentum: float = 0.0
     stop: bool = True
+    final: float = 1.0
+    share: float = 0.0
 
     @classmethod
-    def standard(cls, budget: Budget, steps: int, step_size: float | None = None, momentum: float = 0.0) -> Schedule:
+    def standard(
+        cls, budget: Budget, steps: int, step_size: float | None = None, momentum: float = 0.0, stop: bool = True
+    ) -> Schedule:
         """Equal steps of `step_size`; None means 2.5 eps / steps, by which any point of the ball can be reached.
 
         Forty steps of eps / 30, foolbox's and adv_lib's default, end 4/3 eps from where they began, while the ball is
@@ -35,7 +48,16 @@ class Schedule:
         """
         eps = budget.bound("a schedule of steps")
         size = 2.5 * eps / max(steps, 1) if step_size is None else torch.full_like(eps, step_size)
-        return cls(steps, size.float(), momentum)
+        return cls(steps, size.float(), momentum, stop)
+
+    def factor(self, step: int) -> float:
+        """What the step size is multiplied by at a step."""
+        way = step / max(self.steps - 1, 1)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * way)) / 2
+
+    def softness(self, step: int) -> float:
+        """The share by which the backward pass is softened at a step."""
+        return self.share * max(0.0, 1 - step / (_EXACT_FROM * self.steps))
 
     def keep(self, which: Tensor) -> Schedule:
         """The schedule of some of the images."""
@@ -44,11 +66,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One ascent among several: an objective with its references, each (N, ...), from a random or the clean start."""
+    """One ascent among several: an objective with its references, each (N, ...), from a random or the clean start.
+
+    `diversify` steps of size eps along a random direction of the logits lead away from there first (output-diversified
+    initialisation, Tashiro et al. 2020, section 3).
+    """
 
     objective: Objective
     references: tuple[Tensor, ...] = ()
     random_start: bool = True
+    diversify: int = 0
 
 
 def ascend(
@@ -84,7 +111,8 @@ def ascend(
     # Without momentum a mere column, which costs nothing to cut.
     velocity = torch.zeros_like(z) if schedule.momentum else torch.zeros_like(step_size)
     for step in range(schedule.steps):
-        _, logits, gradient = passes.input_gradient(objective, model, z, y, *references, rows=rows)
+        with softened(schedule.softness(step)):
+            _, logits, gradient = passes.input_gradient(objective, model, z, y, *references, rows=rows)
         fooled = active_set.misclassified(logits, y)
         if schedule.stop and active_set.maybe(fooled):
             proposals.record(rows, z, fooled)
@@ -99,7 +127,8 @@ def ascend(
         if schedule.momentum:
             velocity = schedule.momentum * velocity + norms.unit_mean(gradient)
             gradient = velocity
-        z = ball.step(z, norms.steepest(gradient, ball.norm), step_size)
+        length = step_size if schedule.final == 1 else step_size * schedule.factor(step)
+        z = ball.step(z, norms.steepest(gradient, ball.norm), length)
         del gradient  # the next pass needs the memory
     if not schedule.stop:
         proposals.x_adv[rows] = z
@@ -120,7 +149,8 @@ def first_success(
 ) -> Tensor:
     """Make attempts in turn, each on the images that the ones before left unbroken; return x_adv (N, C, H, W).
 
-    Restarts are the same attempt again: each draws its own start, by key and by its place in the list.
+    Restarts are the same attempt again: each draws its own start, by key and by its place in the list. Without
+    `schedule.stop` the last iterate of each attempt is all that counts.
     """
     proposals = Proposals(x)
     ball = norms.Ball.around(x, budget)
@@ -130,15 +160,23 @@ def first_success(
             break
         on = ball.keep(rows)
         references = tuple(reference[rows] for reference in attempt.references)
-        ascend(
-            model,
-            attempt.objective,
-            on,
-            y[rows],
-            on.sample(rng.fold(keys[rows], turn)) if attempt.random_start else on.x,
-            schedule.keep(rows),
-            references,
-            rows,
-            proposals,
-        )
+        own = rng.fold(keys[rows], turn)
+        start = on.sample(own) if attempt.random_start else on.x
+        if attempt.diversify:
+            start = _diversified(model, on, y[rows], start, own, attempt.diversify, rows, x)
+        place = proposals if schedule.stop else Proposals(x)
+        ascend(model, attempt.objective, on, y[rows], start, schedule.keep(rows), references, rows, place)
+        if not schedule.stop:
+            z = place.x_adv[rows]
+            proposals.record(rows, z, active_set.misclassified(passes.outputs(model, z, rows=rows), y[rows]))
     return proposals.x_adv
+
+
+def _diversified(
+    model: Classifier, ball: norms.Ball, y: Tensor, z: Tensor, keys: Tensor, steps: int, rows: Tensor, x: Tensor
+) -> Tensor:
+    """Starting points (n, C, H, W) after some steps of size eps that climb a random direction of the logits."""
+    weights = rng.uniform(rng.fold(keys, _DIRECTION), (passes.classes(model, x),)) * 2 - 1
+    schedule = Schedule(steps, ball.eps.float(), stop=False)
+    climbed = ascend(model, losses.output_direction, ball, y, z, schedule, (weights.to(z),), rows, Proposals(x))
+    return climbed.x_adv[rows]

@@ -49,10 +49,15 @@ def strongest_others(logits: Tensor, y: Tensor, count: int) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf).topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
+def all_others(y: Tensor, classes: int) -> Tensor:
+    """Every class other than y (N,), as (N, classes - 1)."""
+    return (y[:, None] + torch.arange(1, classes, device=y.device)) % classes
+
+
 def rises(logits: Tensor, y: Tensor, rivals: Tensor) -> Tensor:
     """Logits of rival classes minus that of y (N,), both (N, J); all other classes are the rivals where J is 0."""
     if not rivals.shape[1]:
-        rivals = (y[:, None] + torch.arange(1, logits.shape[1], device=y.device)) % logits.shape[1]
+        rivals = all_others(y, logits.shape[1])
     return logits.gather(1, rivals) - logits.gather(1, y[:, None])
 
 
@@ -66,6 +71,24 @@ def _highest(logits: Tensor, count: int, name: str) -> tuple[Tensor, ...]:
 def _positive(gap: Tensor) -> Tensor:
     """Gaps (N,) to divide by; 1 where there is none. No constant is added, for it would outweigh small logits."""
     return gap.where(gap > 0, 1)
+
+
+def probability_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Largest wrong probability minus the true one (N,) (PMA, Xie et al. 2024, eq. 5), as an attacker climbs it.
+
+    Its derivative by the logits is given divided by the probability of all wrong classes together: the same direction
+    in any image, but it does not vanish where the softmax is sure.
+    """
+    true, wrong = y[:, None], logits.detach().scatter(1, y[:, None], -torch.inf)
+    among_wrong, odds = wrong.softmax(1), log_odds(logits.detach(), y)[:, None]
+    p_wrong, p_true = odds.sigmoid(), (-odds).sigmoid()
+    best = wrong.argmax(1, keepdim=True)
+    gap = among_wrong.gather(1, best) * p_wrong - p_true
+    # d(p_b - p_y) / dz_k = p_k ((k = b) - (k = y) - (p_b - p_y)), over p_wrong; 1 + p_b - p_y = p_wrong (1 + q_b).
+    slopes = (-gap * among_wrong).scatter_add(1, best, among_wrong.gather(1, best))
+    slopes = slopes.scatter(1, true, -p_true * (1 + among_wrong.gather(1, best)))
+    linear = (slopes.where(slopes != 0, 0) * logits.where(slopes != 0, 0)).sum(1)
+    return gap.squeeze(1) + (linear - linear.detach())
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
@@ -158,6 +181,12 @@ def logit_margin(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     return margin(logits, y), logits
 
 
+def probability_gap(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest wrong probability minus the true one."""
+    logits = model(x)
+    return probability_margin(logits, y), logits
+
+
 def rival_margin(model: Classifier, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Logit of a target class (N,) minus the true logit."""
     logits = model(x)
@@ -168,6 +197,12 @@ def rival_margins(model: Classifier, x: Tensor, y: Tensor, rivals: Tensor) -> tu
     """Logits of rival classes (N, J) minus the true one's, (N, J); of all other classes where J is 0."""
     logits = model(x)
     return rises(logits, y, rivals), logits
+
+
+def output_direction(model: Classifier, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits along a direction (N, K) of theirs."""
+    logits = model(x)
+    return (logits * weights).sum(1), logits
 
 
 def _spread(logits: Tensor) -> Tensor:

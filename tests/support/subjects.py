@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.types import Budget, Norm
 from bench.ops import passes, rng
+from bench.ops.softened import softens
 from tests.support.oracles import shifted
 
 
@@ -51,6 +52,9 @@ class Scene:
 
     def surrogate(self, name: str) -> nn.Module:
         return self.model
+
+    def softens(self) -> str:
+        return softens(self.model, torch.zeros(1, *self.shape))
 
 
 def linear(shape: tuple[int, ...], classes: int) -> nn.Module:
