@@ -60,7 +60,7 @@ def lower(bounds: Bounds, rows: Tensor, place: int, stop: int = 0) -> Tensor:
     known = {
         k: lines(bounds.entering[k], layer.marks) for k, layer in bounds.network.rectifiers.items() if stop <= k < place
     }
-    return torch.cat([_backward(bounds, part, place, stop, known) for part in rows.split(chunk)])
+    return torch.cat([_backward(bounds, part, place, stop, known) for part in torch.split(rows, chunk)])
 
 
 def _backward(bounds: Bounds, rows: Tensor, place: int, stop: int, known: dict[int, Lines]) -> Tensor:
@@ -97,10 +97,10 @@ def _tightened(bounds: Bounds, place: int, chosen: Tensor) -> Interval:
     """The interval that enters a layer, with the values at places `chosen` (n,) bounded by backward passes."""
     before = bounds.entering[place]
     shape, low, high = before.low.shape, before.low.flatten().clone(), before.high.flatten().clone()
-    for part in chosen.split(max(1, _ROWS // len(low))):
+    for part in torch.split(chosen, max(1, _ROWS // len(low))):
         rows = torch.zeros(len(part), len(low), dtype=torch.float64)
         rows[torch.arange(len(part)), part] = 1.0
-        rows = rows.unflatten(1, shape)
+        rows = rows.view(len(part), *shape)
         low[part] = torch.maximum(low[part], lower(bounds, rows, place))
         high[part] = torch.minimum(high[part], -lower(bounds, -rows, place))
     return Interval(low.view(shape), high.view(shape))

@@ -1,7 +1,7 @@
 """The layers that bounds pass through, in float64: affine maps, and rectifiers between them.
 
-An affine map gives three things: itself, its absolute map |A| x + |b|, and its transpose A^T. With them go counts of the
-products in a sum, from which the rounding of every result is bounded.
+An affine map gives itself, |A| x, its transpose A^T and b. With them goes the number of products in its longest sum,
+from which the rounding of every result is bounded.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ Shape = tuple[int, ...]
 
 
 class Affine(Protocol):
-    """The map x -> A x + b of tensors (N, *inputs) to (N, *outputs).
-
-    Attributes:
-        inputs: the shape of one input.
-        outputs: the shape of one output.
-        terms: the most products in a sum, forward or transposed.
-        mixes: whether an output depends on more than one input.
-    """
+    """The map x -> A x + b of tensors (N, *inputs) to (N, *outputs)."""
 
     @property
-    def inputs(self) -> Shape: ...
+    def inputs(self) -> Shape:
+        """The shape of one input."""
+        ...
+
     @property
-    def outputs(self) -> Shape: ...
+    def outputs(self) -> Shape:
+        """The shape of one output."""
+        ...
+
     @property
-    def terms(self) -> int: ...
+    def terms(self) -> int:
+        """The most products in a sum, forward or transposed."""
+        ...
+
     @property
-    def mixes(self) -> bool: ...
+    def mixes(self) -> bool:
+        """Whether an output depends on more than one input."""
+        ...
 
     def apply(self, x: Tensor) -> Tensor:
         """A x + b."""
@@ -120,7 +124,9 @@ class Convolution:
     def transposed(self, rows: Tensor) -> Tensor:
         """A^T of rows."""
         shape = (len(rows), *self.inputs)
-        return conv2d_input(shape, self.weight, rows, self.stride, self.padding, self.dilation, self.groups)
+        how = (self.stride, self.padding, self.dilation, self.groups)
+        result: Tensor = conv2d_input(shape, self.weight, rows, *how)  # type: ignore[no-untyped-call]
+        return result
 
     def offset(self) -> Tensor:
         """The bias, broadcast."""
@@ -256,7 +262,7 @@ class MaxPool:
     def gather(self, x: Tensor) -> Tensor:
         """Values (N, C, H, W) as (N, k, C, H', W')."""
         chosen = x.flatten(2)[:, :, self.places.flatten()]
-        return chosen.unflatten(2, tuple(self.places.shape)).transpose(1, 2)
+        return chosen.view(*chosen.shape[:2], *self.places.shape).transpose(1, 2)
 
     def apply(self, x: Tensor) -> Tensor:
         """Values (N, C, H, W) after it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bench.bounds.layers import Combine, Layer, MaxPool, Rectifier, Spread
+from bench.bounds.layers import Affine, Combine, MaxPool, Rectifier, Spread
 
 
 def places(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Tensor:
@@ -24,7 +24,7 @@ def places(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pa
     return where.flatten(0, 1)
 
 
-def in_pairs(pool: MaxPool) -> Iterator[Layer]:
+def in_pairs(pool: MaxPool) -> Iterator[Affine | Rectifier]:
     """A max-pool as a chain: its values gathered, then differences of pairs rectified and added, in rounds."""
     left, rest = len(pool.places), pool.outputs
     yield Spread(pool.gather, pool.inputs, (left, *rest))

@@ -56,9 +56,9 @@ class Region:
 def _within_ball(rows: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
     """Lower bounds (R,) of <row, delta> over low <= delta <= high and ||delta||_2 <= eps, by weak duality.
 
-    For every multiplier m > 0, the least of <row, delta> + m / 2 (||delta||^2 - eps^2) over the box is such a bound, and
-    delta = clip(-row / m) attains it. The first m is the one of the ball alone, ||row|| / eps; then the pixels that the
-    box holds are taken out of the norm, until the others use up what is left of eps.
+    For every multiplier m > 0, the least of <row, delta> + m / 2 (||delta||^2 - eps^2) over the box is such a bound,
+    and delta = clip(-row / m) attains it. The first m is the one of the ball alone, ||row|| / eps; then the pixels that
+    the box holds are taken out of the norm, until the others use up what is left of eps.
     """
     length = rows.square().sum(1).sqrt()
     multiplier = length / eps

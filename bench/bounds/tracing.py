@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.core.files import one_line
@@ -122,11 +122,11 @@ def _named(node: fx.Node) -> str:
     return str(packet.__name__ if packet is not None else getattr(target, "__name__", target)).rstrip("_")
 
 
-class _Where(TorchDispatchMode):
+class _Where(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Which module runs each operation: the class and the place of the first one that does."""
 
     def __init__(self, model: nn.Module, few: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._stack, self._first = list[str](), dict[str, str]()
         names = {module: name for name, module in model.named_modules()}
         hooks: list[Any] = []

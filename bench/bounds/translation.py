@@ -105,13 +105,13 @@ def _batch_norm(operation: Operation) -> Scale:
 
 def _scaled(scale: Any, shift: Any, operation: Operation) -> Scale:
     """scale * x + shift, of numbers or of tensors that are the same for every image."""
-    parts = []
+    parts = list[Tensor]()
     for part in map(_exact, (scale, shift)):
         same = part.squeeze(0) if part.dim() == len(operation.inputs) + 1 and part.shape[0] == 1 else part
         if same.dim() > len(operation.inputs) or operation.inputs != operation.outputs:
             raise operation.refuse("changes the shape of its input")
         parts.append(same)
-    return Scale(*parts, operation.inputs, operation.outputs)
+    return Scale(parts[0], parts[1], operation.inputs, operation.outputs)
 
 
 def _sum(operation: Operation) -> Scale:
