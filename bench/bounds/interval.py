@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.bounds.layers import Affine, Rectifier
+from bench.bounds.affine import Affine
+from bench.bounds.layers import Rectifier
 from bench.bounds.network import Network
 from bench.bounds.region import Region
 

@@ -69,7 +69,8 @@ def _by_intervals(bounds: Bounds, rows: Tensor) -> Tensor:
 
 
 def _by_a_pass(bounds: Bounds, rows: Tensor) -> Tensor:
-    return crown.lower(bounds, rows, len(bounds.network.layers))
+    """A backward pass to the image; intervals are better where lines are loose, as those of unlike pairs in a pool."""
+    return torch.maximum(crown.lower(bounds, rows, len(bounds.network.layers)), _by_intervals(bounds, rows))
 
 
 def _by_passes(bounds: Bounds, rows: Tensor) -> Tensor:

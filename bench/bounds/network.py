@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.bounds import pooling, tracing, translation
-from bench.bounds.layers import Affine, Layer, MaxPool, Rectifier
+from bench.bounds.affine import Affine
+from bench.bounds.layers import Layer, MaxPool, Rectifier
 from bench.core.types import UserError
 from bench.ops import passes
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bench.bounds.layers import Affine, Combine, MaxPool, Rectifier, Spread
+from bench.bounds.affine import Affine, Combine, Spread
+from bench.bounds.layers import MaxPool, Rectifier
 
 
 def places(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Tensor:

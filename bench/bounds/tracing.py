@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -94,7 +95,8 @@ def _operation(
 ) -> tuple[Operation, fx.Node]:
     """A node as an operation, and the node that it is applied to."""
     target = _named(node)
-    name = where.named(target)
+    earlier = takewhile(lambda other: other is not node, node.graph.nodes)
+    name = where.named(target, sum(other.op == "call_function" and _named(other) == target for other in earlier))
     if len(given) != 1 or sum(argument is given[0] for argument in node.args) != 1:
         raise UserError(f"layer {name} joins two paths: {REMEDY}")
     (source,) = given
@@ -123,11 +125,11 @@ def _named(node: fx.Node) -> str:
 
 
 class _Where(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Which module runs each operation: the class and the place of the first one that does."""
+    """Which module runs each operation of a forward pass: its class and its place, in the order of the passes."""
 
     def __init__(self, model: nn.Module, few: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._stack, self._first = list[str](), dict[str, str]()
+        self._stack, self._by = list[str](), dict[str, list[str]]()
         names = {module: name for name, module in model.named_modules()}
         hooks: list[Any] = []
         for module in names:
@@ -150,11 +152,10 @@ class _Where(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         target = func.overloadpacket.__name__.rstrip("_")
-        if self._stack:
-            self._first.setdefault(target, self._stack[-1])
+        self._by.setdefault(target, []).append(self._stack[-1] if self._stack else "")
         return func(*args, **(kwargs or {}))
 
-    def named(self, target: str) -> str:
-        """The operation with the module that first runs it."""
-        module = self._first.get(target)
+    def named(self, target: str, number: int) -> str:
+        """An operation, the one of this number among those of its kind, with the module that runs it."""
+        module = dict(enumerate(self._by.get(target, ()))).get(number)
         return f"{target.lstrip('_')}{f' of {module}' if module else ''}"

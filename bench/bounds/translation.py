@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.bounds.layers import Affine, Convolution, Dense, Layer, MaxPool, Rectifier, Scale, Spread
+from bench.bounds.affine import Affine, Convolution, Dense, Scale, Spread
+from bench.bounds.layers import Layer, MaxPool, Rectifier
 from bench.bounds.pooling import places
 from bench.bounds.tracing import Operation
 
