@@ -20,7 +20,7 @@ METHODS = ("ibp", "crown-ibp", "crown")
 
 @dataclass(frozen=True)
 class Margin:
-    """A lower bound of the least margin of an image over a region, and the method that gave it; NaN where it failed."""
+    """A lower bound of the least margin of an image over a region, and the tightest method that was tried for it."""
 
     value: float
     method: str
@@ -44,11 +44,9 @@ def margin(network: Network, region: Region, label: int, methods: tuple[str, ...
         rows = _differences(network.classes, label)
         for method in methods:
             value = float(_BY[method](bounds, rows).min())
-            if not math.isfinite(value):
-                return best if math.isfinite(best.value) else Margin(math.nan, method)
-            if not best.value >= value:
-                best = Margin(value, method)
-            if best.value > 0:
+            stays = best.value >= value or not (best.failed or math.isfinite(value))
+            best = Margin(best.value if stays else value, method)
+            if best.value > 0 or not math.isfinite(value):
                 break
     return best
 

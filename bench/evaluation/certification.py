@@ -45,6 +45,16 @@ class Asked:
     methods: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Image:
+    """An image (C, H, W) to be certified, its label, the prediction on it, and its place in the data."""
+
+    x: Tensor
+    label: int
+    clean_pred: int
+    index: int
+
+
 def asked(
     record: Record, norm: Norm | None, eps: Sequence[tuple[float, str]] | None, method: str | None = None
 ) -> Asked:
@@ -102,9 +112,10 @@ def certify(
         identity.refuse_another(subject, made, x, "cpu")
         _refuse_random(made)
         net = network(subject, x[:16])
-        right = _clean(subject, made, x)
+        clean = _clean(subject, made, x)
+    about = zip(x, y.tolist(), clean, made.record.indices, strict=True)
     with _locked(directory):
-        return made, _filled(made, wanted, net, x, y, right, command, told)
+        return made, _filled(made, wanted, net, [Image(*one) for one in about], command, told)
 
 
 def _subject(
@@ -145,55 +156,57 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _filled(
-    made: runs.Run,
-    wanted: Asked,
-    net: Network,
-    x: Tensor,
-    y: Tensor,
-    clean: Sequence[int],
-    command: str,
-    told: Told | None,
+    made: runs.Run, wanted: Asked, net: Network, images: Sequence[Image], command: str, told: Told | None
 ) -> Certificates:
     """Make the rows that are missing, saving them now and then; all rows as they are stored in the end."""
     home = made.directory or Path()
     old = certificates.load(home, made.record)
     rows = {} if old is None else {(row.norm, row.eps, row.index): row for row in certificates.rows(old.table)}
     record = _record(made.record, wanted, old, command)
-    # What holds within a larger eps holds within a smaller one, so the largest comes first.
     todo = [
-        (place, index, number)
-        for place, index in enumerate(made.record.indices)
-        for number, (eps, _) in reversed(list(enumerate(wanted.eps)))
-        if not _stands(rows.get((wanted.norm, eps, index)), wanted.methods)
+        (image, number)
+        for image in images
+        for number, (eps, _) in enumerate(wanted.eps)
+        if not certificates.stands(rows.get((wanted.norm, eps, image.index)), wanted.methods)
     ]
     if old is not None and old.record.finished and not todo:
         return old
     began = saved = time.monotonic()
-    spent = record.seconds
-    for place, index, number in todo:
-        eps, larger = wanted.eps[number][0], wanted.eps[number + 1 :][:1]
-        floor = next((rows[wanted.norm, more, index] for more, _ in larger), None)
-        image = Image(x[place], int(y[place]), clean[place], index)
-        row = rows[wanted.norm, eps, index] = certified(net, image, wanted.norm, eps, wanted.methods, floor)
-        if told is not None:
-            told(row, len(todo))
-        if time.monotonic() - saved > _SAVE_EVERY:
-            saved = time.monotonic()
-            record = certificates.write(home, rows.values(), replace(record, seconds=spent + saved - began))
-    ended = replace(record, seconds=spent + time.monotonic() - began, finished=True)
-    certificates.write(home, rows.values(), ended)
+    finished = False
+    try:
+        for image, number in _largest_first(todo):
+            eps, *larger = (eps for eps, _ in wanted.eps[number:])
+            floor = rows[wanted.norm, larger[0], image.index] if larger else None
+            row = rows[wanted.norm, eps, image.index] = certified(net, image, wanted.norm, eps, wanted.methods, floor)
+            if told is not None:
+                told(row, len(todo))
+            if time.monotonic() - saved > _SAVE_EVERY:
+                saved = time.monotonic()
+                certificates.write(home, rows.values(), replace(record, seconds=record.seconds + saved - began))
+        _raise(rows, wanted, images)
+        finished = True
+    finally:
+        spent = record.seconds + time.monotonic() - began
+        certificates.write(home, rows.values(), replace(record, seconds=spent, finished=finished))
     stored = certificates.load(home, made.record)
     if stored is None:
         raise UserError(f"{home / certificates.ROWS} was deleted while it was written: certify the run again")
     return stored
 
 
-def _stands(row: Row | None, methods: tuple[str, ...]) -> bool:
-    """Whether a row needs not be made again: it is final, or of a method as tight as the tightest that is asked for."""
-    if row is None:
-        return False
-    rank = certificates.METHODS.index
-    return row.certified in ("true", "false") or rank(row.method) >= rank(methods[-1])
+def _largest_first(todo: Sequence[tuple[Image, int]]) -> list[tuple[Image, int]]:
+    """Images in order, each at its largest eps first: what holds within that holds within smaller ones."""
+    places = {image.index: place for place, (image, _) in enumerate(todo)}
+    return sorted(todo, key=lambda pair: (places[pair[0].index], -pair[1]))
+
+
+def _raise(rows: dict[tuple[Norm, float, int], Row], wanted: Asked, images: Sequence[Image]) -> None:
+    """Give rows that were kept the bounds of larger eps, where those were made by tighter methods."""
+    for image in images:
+        floor: Row | None = None
+        for eps, _ in reversed(wanted.eps):
+            key = (wanted.norm, eps, image.index)
+            floor = rows[key] = certificates.at_least(rows[key], floor)
 
 
 def _record(run: Record, wanted: Asked, old: Certificates | None, command: str) -> CertificateRecord:
@@ -211,16 +224,6 @@ def _record(run: Record, wanted: Asked, old: Certificates | None, command: str) 
         seconds=old.record.seconds if old else 0.0,
         **known,
     )
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image (C, H, W) to be certified, its label, the prediction on it, and its place in the data."""
-
-    x: Tensor
-    label: int
-    clean_pred: int
-    index: int
 
 
 def certified(
@@ -242,8 +245,7 @@ def certified(
         return Row(*about, "false", None, "clean", 0.0)
     region = Region.around(image.x, norm, verdicts.allowed(eps, image.x.numel(), norm))
     made = margins.margin(net, region, image.label, methods)
-    value, method = None if made.failed or image.clean_pred == NOT_FINITE else made.value, made.method
-    if floor is not None and floor.lower_bound is not None and not (value is not None and value >= floor.lower_bound):
-        value, method = floor.lower_bound, floor.method
+    value = None if made.failed or image.clean_pred == NOT_FINITE else made.value
     verdict: certificates.Verdict = "failed" if value is None else "true" if value > 0 else "unknown"
-    return Row(*about, verdict, value, method, round(time.monotonic() - began, 4))
+    row = Row(*about, verdict, value, made.method, round(time.monotonic() - began, 4))
+    return certificates.at_least(row, floor)

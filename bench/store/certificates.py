@@ -139,6 +139,24 @@ def rows(table: pd.DataFrame) -> Iterator[Row]:
         yield Row(**known | {"lower_bound": None if bound != bound else bound})
 
 
+def at_least(row: Row, floor: Row | None) -> Row:
+    """A row with the bound of the row at a larger eps, if that is higher."""
+    if floor is None or floor.lower_bound is None or row.certified == "false":
+        return row
+    if row.lower_bound is not None and row.lower_bound >= floor.lower_bound:
+        return row
+    verdict: Verdict = "true" if floor.lower_bound > 0 else "unknown"
+    return replace(row, certified=verdict, lower_bound=floor.lower_bound, method=floor.method)
+
+
+def stands(row: Row | None, methods: tuple[str, ...]) -> bool:
+    """Whether a row needs not be made again: it is final, or of a method as tight as the tightest that is asked for."""
+    if row is None:
+        return False
+    rank = METHODS.index
+    return row.certified in ("true", "false") or rank(row.method) >= rank(methods[-1])
+
+
 def _parsed(content: bytes, path: Path) -> pd.DataFrame:
     import pandas as pd
 
