@@ -20,7 +20,7 @@ from bench.evaluation.request import Request, Subject, first_of_each_class
 from bench.evaluation.run import in_memory, prepare
 from bench.models import checkpoints
 from bench.models.search_copy import Dtype
-from bench.report import measures, render, run_table
+from bench.report import certified, measures, render, run_table
 from bench.store import runs
 
 
@@ -39,6 +39,11 @@ class Run(runs.Run):
         """The `worst` rows alone: the per-example minimum over all attacks of a norm."""
         table = self.table()
         return table[table["attack"] == measures.WORST].reset_index(drop=True)
+
+    def certified(self) -> pd.DataFrame | None:
+        """The rows of `certified.csv`, or None where nothing was certified (`bench certify`)."""
+        known = certified.stored(self)
+        return None if known is None else known.table
 
     def to_latex(self) -> str:
         """The table as a booktabs tabular whose caption states the protocol."""

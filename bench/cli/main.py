@@ -6,7 +6,7 @@ import os
 
 import click
 
-from bench.cli import catalogue, check, papers, review, run, studies
+from bench.cli import catalogue, certify, check, papers, review, run, studies
 from bench.core.entry import enter
 from bench.store.provenance import DISTRIBUTION
 
@@ -29,6 +29,7 @@ _COMMANDS = (
     review.compare,
     review.verify,
     review.audit,
+    certify.certify,
     papers.table,
     papers.figure,
     papers.page,

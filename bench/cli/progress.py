@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from bench.evaluation import schedule
 from bench.evaluation.run import Prepared
+from bench.store.certificates import Row
 
 _EVERY = 60.0
 _LINE = "bench: {desc}, {n_fmt} of {total_fmt} rows, {elapsed} passed, about {remaining} left"
@@ -20,12 +21,7 @@ class Progress:
         job = prepared.job
         counts = [len(schedule.epsilons(planned, job.threats)) for planned in prepared.attacks]
         total = sum(counts) * len(job.data)
-        if stream.isatty():
-            self._bar = tqdm(total=total, unit="row", file=stream, leave=False)
-        else:
-            # A run of less than a minute says nothing.
-            lines = _Lines(stream)
-            self._bar = tqdm(total=total, file=lines, leave=False, mininterval=every, delay=every, bar_format=_LINE)
+        self._bar = _bar(total, stream, every)
         self._attack = ""
         self._robust = self._seen = 0
 
@@ -42,6 +38,36 @@ class Progress:
     def close(self) -> None:
         """Leave the terminal clean."""
         self._bar.close()
+
+
+class CertifyProgress:
+    """Rows certified, and the running share that is proven."""
+
+    def __init__(self, stream: TextIO, every: float = _EVERY) -> None:
+        self._bar: Any = None
+        self._stream, self._every = stream, every
+        self._proven = self._seen = 0
+
+    def __call__(self, row: Row, total: int) -> None:
+        """Take note of a row, of so many in all."""
+        if self._bar is None:
+            self._bar = _bar(total, self._stream, self._every)
+        self._seen += 1
+        self._proven += row.certified == "true"
+        self._bar.set_description_str(f"certified {self._proven / self._seen:.1%}", refresh=False)
+        self._bar.update(1)
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(total: int, stream: TextIO, every: float) -> Any:
+    """A bar on a terminal; elsewhere a line each `every` seconds, so that what takes less says nothing."""
+    if stream.isatty():
+        return tqdm(total=total, unit="row", file=stream, leave=False)
+    return tqdm(total=total, file=_Lines(stream), leave=False, mininterval=every, delay=every, bar_format=_LINE)
 
 
 class _Lines:

@@ -22,6 +22,13 @@ def rounding(values: int, norm: Norm) -> float:
     return float(2.0**-24 * values ** (1 / _ORDER[norm]))
 
 
+def allowed(eps: Column, values: int, norm: Norm) -> Column:
+    """The largest size that a lawful example of so many values has at eps: rounding is no fault of an attack."""
+    bound: Any = eps
+    largest: Column = bound * (1 + TOLERANCE) + rounding(values, norm)
+    return largest
+
+
 def misclassified(label: Column, pred: Column) -> Column:
     """Whether predictions (N,) name another class than the labels (N,); `NOT_FINITE` names no class at all."""
     classes: Any = pred

@@ -114,7 +114,7 @@ def judge(
     flat = x_adv.flatten(1)
     lawful = flat.isfinite().all(1) & (flat >= 0).all(1) & (flat <= 1).all(1)
     if eps is not None:
-        lawful &= size <= eps.double() * (1 + verdicts.TOLERANCE) + verdicts.rounding(x.shape[1:].numel(), norm)
+        lawful &= size <= verdicts.allowed(eps.double(), x.shape[1:].numel(), norm)
     adv_pred = torch.where(flat.isfinite().all(1), clean_pred, NOT_FINITE)
     changed = ((x_adv != x).flatten(1).any(1) & flat.isfinite().all(1)).nonzero().squeeze(1)
     if len(changed):

@@ -79,6 +79,7 @@ def write(
     stated: Sequence[str] = (),
     notes: str = "",
     headings: Mapping[str, str] | None = None,
+    read: pd.DataFrame | None = None,
 ) -> None:
     """Write NAME.csv, NAME.tex and NAME.md, each whole or not at all.
 
@@ -91,11 +92,13 @@ def write(
         stated: Columns that the caption says, which LaTeX leaves out.
         notes: How to read it, below the table in LaTeX.
         headings: Headings of columns that their names do not make.
+        read: What people read in place of the table, in LaTeX and Markdown.
 
     Raises:
         UserError: the disk is full or the place cannot be written.
     """
+    read = table if read is None else read
     write_atomically(directory / f"{name}.csv", csv(table))
-    shown = table.drop(columns=list(stated))
+    shown = read.drop(columns=list(stated))
     write_atomically(directory / f"{name}.tex", latex.floats(shown, caption, notes, written, headings))
-    write_atomically(directory / f"{name}.md", markdown(table, written, headings))
+    write_atomically(directory / f"{name}.md", markdown(read, written, headings))

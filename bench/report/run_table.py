@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.report import certified, measures, render
 from bench.report import latex as latex_tables
-from bench.report import measures, render
 from bench.store.runs import Run
 
 _STATED = ("model", "data")
@@ -58,7 +58,8 @@ def notes(run: Run) -> str:
     counted = "1 row" if lost == 1 else f"{lost} rows"
     warning = f" {counted} met NaN or infinity: no evidence of robustness." if lost else ""
     unfinished = "" if run.record.finished else " The run is not finished."
-    return f"{_READING}{_ORDERS.get(run.record.eps_order or '', '')}{warning}{unfinished}"
+    proven = "" if certified.stored(run) is None else f" {certified.NOTE}"
+    return f"{_READING}{_ORDERS.get(run.record.eps_order or '', '')}{warning}{unfinished}{proven}"
 
 
 def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
@@ -73,6 +74,19 @@ def write(run: Run, directory: Path | None = None) -> pd.DataFrame:
     return _write(run, place, "table", measures.summary(run))
 
 
+def write_again(run: Run) -> None:
+    """Write again, for people, the tables that lie beside a run: what was certified stands in them.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    if run.directory is None:
+        return
+    for name, again in (("table", write), ("curve", write_curve)):
+        if (run.directory / f"{name}.tex").is_file():
+            again(run, run.directory)
+
+
 def write_curve(run: Run, directory: Path) -> pd.DataFrame:
     """Write a sweep's `curve.csv`, `curve.tex` and `curve.md`: accuracies at each eps, without sizes and costs.
 
@@ -85,12 +99,13 @@ def write_curve(run: Run, directory: Path) -> pd.DataFrame:
 def latex(run: Run) -> str:
     """The run's table as `table.tex` holds it."""
     table = measures.summary(run)
-    shown = table.drop(columns=_stated(table))
+    shown = certified.beside(run, table).drop(columns=_stated(table))
     return latex_tables.floats(shown, caption(run), notes(run), measures.budgets(run.record))
 
 
 def _write(run: Run, place: Path, name: str, table: pd.DataFrame) -> pd.DataFrame:
-    render.write(place, name, table, caption(run), measures.budgets(run.record), _stated(table), notes(run))
+    about = (caption(run), measures.budgets(run.record), _stated(table), notes(run))
+    render.write(place, name, table, *about, read=certified.beside(run, table))
     return table
 
 
@@ -101,8 +116,8 @@ def _stated(table: pd.DataFrame) -> list[str]:
 
 def console(run: Run) -> str:
     """The run's table for a terminal, under one line that states the protocol."""
-    table = render.console(measures.summary(run), measures.budgets(run.record))
-    return "\n".join([f"{protocol(run)}\n\n{table}", *run.record.remarks])
+    table = render.console(certified.beside(run, measures.summary(run)), measures.budgets(run.record))
+    return "\n".join([f"{protocol(run)}\n\n{table}", *certified.between(run), *run.record.remarks])
 
 
 def sweep_console(run: Run) -> str:
@@ -116,4 +131,4 @@ def sweep_console(run: Run) -> str:
     attacks = list(dict.fromkeys(here["attack"]))
     shown = wide[attacks[:1] if len(attacks) == 2 else attacks]
     wide = shown.rename(columns=lambda attack: f"{attack} robust_accuracy")
-    return f"{protocol(run)}\n\n{render.console(wide.reset_index(), written)}"
+    return "\n".join([f"{protocol(run)}\n\n{render.console(wide.reset_index(), written)}", *certified.between(run)])
