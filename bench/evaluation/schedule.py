@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from bench.evaluation.judge import Repeated, judge, settled
 from bench.evaluation.ledger import JudgedTrials, Ledger, joined, settle
 from bench.evaluation.plan import Planned
 from bench.ops import draws, passes, rng
+from bench.ops.counting.direct_calls import refused
 from bench.ops.counting.limit import PassLimit
 
 
@@ -184,15 +186,17 @@ def _attacked(
         keys = rng.keys(job.seed, part.indices[some].to(job.device), planned.name)
         draws.begin(model, job.seed, planned.name)
 
+        limit = None if job.max_passes is None else PassLimit(model, x, planned.norm, bound, left)
+
         def searched(at: Tensor) -> Tensor:
             budget = Budget(planned.norm, None if bound is None else bound[at])
-            return passes.within_limit(lambda: _proposed(planned, model, x[at], y[at], budget, keys[at]), x[at])
+            with refused(model, planned.label) if limit else nullcontext():
+                return passes.within_limit(lambda: _proposed(planned, model, x[at], y[at], budget, keys[at]), x[at])
 
         def again(at: Tensor) -> Tensor:
             with passes.among(at):
                 return searched(at)
 
-        limit = None if job.max_passes is None else PassLimit(model, x, planned.norm, bound, left)
         with passes.counted(len(some), job.device, y, limit) as tally:
             try:
                 x_adv = searched(torch.arange(len(x), device=x.device))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.core.types import Classifier, Objective
 from bench.ops import draws
+from bench.ops.counting.direct_calls import through_passes
 from bench.ops.counting.tally import (
     Tally,
     affordable,
@@ -76,7 +77,7 @@ def _plain(tensor: Tensor, like: Tensor) -> Tensor:
 
 def reference_outputs(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`call(x)` (N, ...) without a gradient, for images other than the attacked ones: counted for none of them."""
-    with torch.no_grad():
+    with torch.no_grad(), through_passes():
         result = call(_own(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
     # A model may hand out memory that it writes to at its next call.
     return _plain(result[: len(x)], x).clone()
@@ -112,7 +113,7 @@ def _climbed(
     """
     leaf = _pad(x).detach().requires_grad_(True)
     with torch.enable_grad():
-        with explained(cut_off=False):
+        with explained(cut_off=False), through_passes():
             values, logits = objective(model, leaf.clone(), _pad(y), *map(_pad, references))
         columns = [column.sum() for column in values.unbind(1)] if values.dim() == 2 else [values.sum()]
         last = len(columns) - 1

@@ -41,6 +41,22 @@ def _written(name: str) -> str:
     return f"{name}({','.join(f'{field}={value}' for field, value in QUICK.items() if field in known)})"
 
 
+OWN = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Direct:
+    needs: ClassVar[tuple] = ()
+    norms: ClassVar[tuple] = ("linf",)
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, model, x, y, budget, keys):
+        model(x)
+        return x
+"""
+
 NAMES = [name for name in attacks if name not in ("autoattack", "transfer") and "linf" in attacks[name].norms]
 
 
@@ -218,6 +234,13 @@ class TestRuns:
         with passes.counted(2, labels=TestQueries.y, limit=limit) as tally:
             passes.charge(torch.tensor([0, 1]), 4, 3)
         assert (tally.forwards.tolist(), tally.backwards.tolist()) == ([4, 4], [1, 3])
+
+    def test_an_attack_that_calls_the_model_itself_is_refused_by_name(self, model, tmp_path):
+        (tmp_path / "own.py").write_text(OWN)
+        written = f"{tmp_path / 'own.py'}:Direct"
+        _run(model, written)
+        with pytest.raises(UserError, match=r"Direct.* calls the model itself, so that its passes are not counted"):
+            _run(model, written, max_passes=9)
 
     @pytest.mark.parametrize("most", [0, -3, 2.5, True, "many", 2**63])
     def test_what_is_no_number_of_passes_is_refused(self, model, most):
