@@ -79,6 +79,7 @@ def evaluate(
     eot: int = 1,
     draws: int | None = None,
     backward: str | nn.Module | Callable[..., Tensor] | None = None,
+    max_passes: int | None = None,
     force: bool = False,
     trained_with: dict[str, dict[str, Any]] | None = None,
     name: str = "model",
@@ -91,7 +92,8 @@ def evaluate(
 
     A random model: attacks meet the mean of `eot` draws, and `draws` passes settle a prediction. A model without a
     gradient: `backward` is `"identity"`, a name as `--backward` takes it, a module, or a function of images or of the
-    model and images.
+    model and images. With `max_passes`, an attack may take that many forward and backward passes for an image, and what
+    its queries found within them counts.
 
     Raises:
         UserError: images out of range, a model that fails a check (unless `force`), an attack that does not fit, or one
@@ -119,6 +121,7 @@ def evaluate(
         eot=eot,
         draws=draws,
         backward=backward,
+        max_passes=max_passes,
         force=force,
     )
     checkpoint = Checkpoint(name, type(model).__name__, trained_with=trained_with or {})

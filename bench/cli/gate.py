@@ -117,8 +117,10 @@ def add(path: Path, runs: Sequence[Path]) -> str:
     kept = regress.read(path) if path.exists() else pd.DataFrame(columns=list(regress.COLUMNS))
     for run in runs:
         made = store.load(run, finished=True)
-        if made.record.eot > 1 or made.record.draws > 1 or made.record.backward:
-            raise UserError(f"{run} was made with --eot, --draws or --backward: a baseline holds plain runs alone")
+        record = made.record
+        if record.eot > 1 or record.draws > 1 or record.backward or record.max_passes:
+            options = "--eot, --draws, --backward or --max-passes"
+            raise UserError(f"{run} was made with {options}: a baseline holds plain runs alone")
         rows = regress.rows(made).dropna(subset="eps")
         if rows.empty:
             raise UserError(f"{run}: no row has a budget: run with --eps")

@@ -54,6 +54,9 @@ def subject_options(command: Any) -> Any:
             help="Random models: passes that settle a prediction; by default 10.",
         ),
         click.option("--backward", help="Gradients of a stand-in: identity, file.py:NAME or a model's name."),
+        click.option(
+            "--max-passes", type=COUNT, help="Forward and backward passes an image may cost an attack at an eps."
+        ),
         click.option("--data-dir", help="Where to look for data before $BENCH_DATA and the user cache."),
         click.option("--out", type=OUT, help="Folder of the run; by default one under runs/."),
         click.option("--resume", is_flag=True, help="Continue the run in --out."),
@@ -78,7 +81,7 @@ def made_request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     from bench.evaluation.request import Request
 
     names = ["model", "data", "split", "n", "norm", "seed", "batch_size", "device", "search_dtype", "force", "data_dir"]
-    searched = ["eot", "draws", "backward"]
+    searched = ["eot", "draws", "backward", "max_passes"]
     return Request(
         **{name: options[name] for name in (*names, *searched)},
         attacks=attacks,

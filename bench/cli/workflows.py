@@ -45,6 +45,8 @@ def run(request: Request, out: Path | None, resume: bool, until_sound: bool = Fa
 
     With `until_sound`, go on with what the audit names (see `bench.cli.fixing`).
     """
+    if until_sound and request.max_passes is not None:
+        raise UserError("--until-sound and --max-passes exclude each other: what an audit names has no limit of passes")
     made = _made(replace(request, force=request.force or until_sound), out, resume, "run", extend)
     # Tables and plots are imported once there is something to show: the first row must not wait for them.
     from bench.cli import fixing, summary

@@ -55,6 +55,9 @@ def surer(model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, again: Callabl
 def _share(model: draws.Averaged, x: Tensor, x_adv: Tensor, y: Tensor, places: Tensor | None = None) -> Tensor:
     """The share (N,) of fresh draws that misclassify each proposal; -1 where there is none."""
     changed = (x_adv != x).flatten(1).any(1).nonzero().squeeze(1)
+    # Where passes are limited, a proposal that none are left to look at stands.
+    kept = passes.affordable(changed if places is None else places[changed], model.draws)
+    changed = changed[torch.isin(changed if places is None else places[changed], kept)]
     share = torch.full((len(x),), -1.0, device=x.device)
     if len(changed):
         votes = list(draws.each(model, lambda: predictions(passes.reference_outputs(model, x_adv[changed]))))

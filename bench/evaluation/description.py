@@ -54,6 +54,7 @@ def described(request: Request, tested: Subject, job: Job, attacks: list[Planned
         device=job.device,
         search_dtype=request.search_dtype,
         draws=job.draws,
+        max_passes=job.max_passes,
         save_adversarial=request.save_adversarial,
         **provenance(),
         command=request.command,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.core import verdicts
 from bench.core.types import NOT_FINITE, Classifier, Norm
 from bench.models import precision
 from bench.ops import norms, passes
@@ -97,8 +96,8 @@ def judge(
 ) -> Judgement:
     """Judge the adversarial examples that an attack proposes.
 
-    Lawful: finite, in [0, 1], and no larger than eps but for the rounding of float32 storage. An image that was not
-    changed is not run through the model again. An unlawful proposal keeps its size, so that the fault can be seen.
+    What is lawful says `bench.ops.norms.lawful`. An image that was not changed is not run through the model again. An
+    unlawful proposal keeps its size, so that the fault can be seen.
 
     Args:
         model: what is attacked, never a copy to search on.
@@ -110,13 +109,10 @@ def judge(
         repeated: how predictions are settled, if the model is random.
     """
     x_adv = x_adv.to(x)
-    size = norms.size(x_adv.double() - x.double(), norm)
-    flat = x_adv.flatten(1)
-    lawful = flat.isfinite().all(1) & (flat >= 0).all(1) & (flat <= 1).all(1)
-    if eps is not None:
-        lawful &= size <= verdicts.allowed(eps.double(), x.shape[1:].numel(), norm)
-    adv_pred = torch.where(flat.isfinite().all(1), clean_pred, NOT_FINITE)
-    changed = ((x_adv != x).flatten(1).any(1) & flat.isfinite().all(1)).nonzero().squeeze(1)
+    size, lawful = norms.lawful(x_adv, x, norm, eps)
+    finite = x_adv.flatten(1).isfinite().all(1)
+    adv_pred = torch.where(finite, clean_pred, NOT_FINITE)
+    changed = ((x_adv != x).flatten(1).any(1) & finite).nonzero().squeeze(1)
     if len(changed):
         with precision.precision(tf32=False):
             adv_pred[changed] = settled(model, x_adv[changed], repeated and repeated.at(changed.cpu()))

@@ -80,6 +80,12 @@ class Ledger:
         """Whether (n, L) an image was right and its example is lawful and misclassified."""
         return verdicts.broken(self.label, self.clean_pred, self.adv_pred, self.lawful)
 
+    def passes_left(self, most: int | None) -> Tensor:
+        """How many passes (n, L) each image may still take at each eps, of `most` in all; no end of them without."""
+        if most is None:
+            return torch.full_like(self.forwards, torch.iinfo(torch.int64).max)
+        return most - self.forwards - self.backwards
+
     def write(self, image: Tensor, level: Tensor, trials: JudgedTrials) -> None:
         """Enter what an attack did in trials (m,), and its passes.
 

@@ -24,7 +24,8 @@ class Request:
     `order` is how a sweep goes through them (see `bench.evaluation.eps_order`), `search_dtype` what attacks compute in
     (see `bench.models.search_copy`); the judge computes in float32. Attacks meet the mean of `eot` draws of a random
     model, and the gradient of what `backward` names (see `bench.models.backward`). `draws` passes settle the class of a
-    random model; None means as many as the judge takes if the model is random, and one if it is not.
+    random model; None means as many as the judge takes if the model is random, and one if it is not. `max_passes` is
+    how many forward and backward passes an attack may take for an image at an eps (see `bench.ops.counting.limit`).
     """
 
     model: str
@@ -42,6 +43,7 @@ class Request:
     eot: int = 1
     draws: int | None = None
     backward: Any = None
+    max_passes: int | None = None
     force: bool = False
     save_adversarial: bool = False
     data_dir: str | None = None

@@ -93,11 +93,24 @@ def attacks_of(
         UserError: a name or field is wrong, or an attack does not fit the model or the threat models.
     """
     planned = plan(request.attacks, model, asked[0], trained_with)
+    _refuse_limit(request.max_passes, planned)
     for attack in planned if len(asked) > 1 else []:
         if attack.norm != asked[0].norm:
             remedy = f"give --norm {attack.norm} and --eps"
             raise UserError(f"attack {attack.label!r} measures {attack.norm}, the sweep {asked[0].norm}: {remedy}")
     return planned
+
+
+def _refuse_limit(most: int | None, planned: list[Planned]) -> None:
+    """Refuse a limit of passes that is none, or on an attack that cannot be held to it."""
+    if most is None:
+        return
+    if not isinstance(most, int) or isinstance(most, bool) or not 0 < most < 2**63:
+        raise UserError(f"max_passes {most!r} is not a whole number of at least 1: give one")
+    for attack in planned:
+        if getattr(attack.attack, "counts_on_average", False):
+            fault = f"attack {attack.label!r} is another library's, whose passes are known of a whole batch alone"
+            raise UserError(f"{fault}: it cannot be held to --max-passes; leave out one of the two")
 
 
 def bound(planned: Planned, scene: Scene) -> Planned:

@@ -110,6 +110,7 @@ def _job(
         order=request.order,
         keep=request.save_adversarial,
         draws=draws,
+        max_passes=request.max_passes,
     )
 
 

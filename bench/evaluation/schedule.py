@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from bench.evaluation.judge import Repeated, judge, settled
 from bench.evaluation.ledger import JudgedTrials, Ledger, joined, settle
 from bench.evaluation.plan import Planned
 from bench.ops import draws, passes, rng
+from bench.ops.counting.direct_calls import refused
+from bench.ops.counting.limit import PassLimit
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Job:
     wanted. `search`, if given, is a cheaper form of the model for attacks to search on (see
     `bench.models.search_copy`), `attacked` the form that they meet where that one is not right: the model itself, or
     its draws' mean with another gradient (see `bench.models.search_form`). More than one of `draws` settle a
-    prediction of a random model.
+    prediction of a random model. An image takes at most `max_passes` for an attack at an eps, if that is given.
     """
 
     model: Classifier
@@ -50,6 +53,7 @@ class Job:
     search: Classifier | None = None
     attacked: Classifier | None = None
     draws: int = 1
+    max_passes: int | None = None
 
     def repeated(self, part: ImageSet) -> Repeated | None:
         """How predictions on images of the run are settled, if the model is random."""
@@ -123,9 +127,11 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
         image, level = eps_order.upcoming(unsettled, job.order)
         for stage in planned.stages or [planned]:
             started = time.perf_counter()
-            standing = ~total.broken[image, level]
+            left = total.passes_left(job.max_passes)[image, level]
+            standing = ~total.broken[image, level] & (left > 0)
             rows, at = image[standing], level[standing]
-            trials = _attacked(job, stage, part, clean_pred, rows, [bounds[place] for place in at.tolist()], failed)
+            asked = _Trials(rows, [bounds[place] for place in at.tolist()], left[standing])
+            trials = _attacked(job, stage, part, clean_pred, asked, failed)
             total.write(rows, at, trials)
             if stage is not planned:
                 ledgers[stage.label].take(image, level, total, level)
@@ -150,40 +156,50 @@ def _result(
     return ChunkResult(chunk, rows, seconds, way, x, x_adv)
 
 
+@dataclass(frozen=True)
+class _Trials:
+    """What an attack is to try: the images at `rows` (n,) of a part, one eps each, and the passes left to each."""
+
+    rows: Tensor
+    bounds: list[float | None]
+    left: Tensor
+
+
 def _attacked(
-    job: Job,
-    planned: Planned,
-    part: ImageSet,
-    clean_pred: Tensor,
-    rows: Tensor,
-    bounds: list[float | None],
-    failed: dict[str, str],
+    job: Job, planned: Planned, part: ImageSet, clean_pred: Tensor, asked: _Trials, failed: dict[str, str]
 ) -> JudgedTrials:
-    """Attack the images at `rows` (n,) of a part, one eps each, and judge what comes back.
+    """Attack some images of a part and judge what comes back.
 
     In fewer images at once where memory runs out. Where a search on a cheaper form of the model proposed what the judge
     denies, or met NaN or infinity and broke nothing, the image is searched again on what that is a form of. What the
     judge denies of a random model's search stands denied: to ask until it agrees would count luck. Where the model has
     no gradient for the attack, `failed` says so and the images are flagged.
     """
+    rows, bounds = asked.rows, asked.bounds
     eps = None if None in bounds else torch.tensor(bounds, dtype=torch.float64)
     attacked = job.model if job.attacked is None else job.attacked
 
-    def attempt(places: Tensor, model: Classifier) -> JudgedTrials:
+    def attempt(places: Tensor, model: Classifier, left: Tensor) -> JudgedTrials:
         some, bound = rows[places], None if eps is None else eps[places].to(job.device)
         x, y = part.images[some].to(job.device), part.labels[some].to(job.device)
         # Keyed by the attack's name, not its fields or eps: more steps or another eps start from the same noise.
         keys = rng.keys(job.seed, part.indices[some].to(job.device), planned.name)
         draws.begin(model, job.seed, planned.name)
 
-        def again(at: Tensor) -> Tensor:
-            budget = Budget(planned.norm, None if bound is None else bound[at])
-            with passes.among(at):
-                return _proposed(planned, model, x[at], y[at], budget, keys[at])
+        limit = None if job.max_passes is None else PassLimit(model, x, planned.norm, bound, left)
 
-        with passes.counted(len(some), job.device, y) as tally:
+        def searched(at: Tensor) -> Tensor:
+            budget = Budget(planned.norm, None if bound is None else bound[at])
+            with refused(model, planned.label) if limit else nullcontext():
+                return passes.within_limit(lambda: _proposed(planned, model, x[at], y[at], budget, keys[at]), x[at])
+
+        def again(at: Tensor) -> Tensor:
+            with passes.among(at):
+                return searched(at)
+
+        with passes.counted(len(some), job.device, y, limit) as tally:
             try:
-                x_adv = _proposed(planned, model, x.clone(), y, Budget(planned.norm, bound), keys)
+                x_adv = searched(torch.arange(len(x), device=x.device))
                 x_adv = surer(model, x, x_adv, y, again)
             except passes.NoGradientError as fault:
                 failed[planned.label], x_adv = str(fault), x
@@ -194,14 +210,19 @@ def _attacked(
 
     def search(places: Tensor) -> JudgedTrials:
         # Finds of a minimal attack lie at the boundary, which another form of the model has elsewhere.
+        left = asked.left[places]
         if job.search is None or eps is None:
-            return attempt(places, attacked)
-        trials = attempt(places, job.search)
+            return attempt(places, attacked, left)
+        trials = attempt(places, job.search, left)
         judged, y = trials.judged, part.labels[rows[places]].to(job.device)
         # A proposal that holds NaN has the size NaN: not 0, which is that of an image left as it was.
         doubtful = (judged.size != 0) | trials.tally.not_finite
-        again = (doubtful & ~verdicts.broken(y, y, judged.adv_pred, judged.lawful)).nonzero().squeeze(1)
-        return trials.replaced(again, attempt(places[again.cpu()], attacked)) if len(again) else trials
+        left = left - (trials.tally.forwards + trials.tally.backwards).cpu()
+        doubtful &= ~verdicts.broken(y, y, judged.adv_pred, judged.lawful) & (left > 0).to(job.device)
+        again = doubtful.nonzero().squeeze(1)
+        if not len(again):
+            return trials
+        return trials.replaced(again, attempt(places[again.cpu()], attacked, left[again.cpu()]))
 
     return batching.halving(search, torch.arange(len(rows)), joined)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.core import verdicts
 from bench.core.types import Budget, Norm
 from bench.ops import rng, tiling
 from bench.ops.synchronisation import asks
@@ -37,6 +38,18 @@ def size(delta: Tensor, norm: Norm) -> Tensor:
         return flat.abs().sum(1)
     length: Tensor = torch.linalg.vector_norm(flat, dim=1)
     return length
+
+
+def lawful(x_adv: Tensor, x: Tensor, norm: Norm, eps: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sizes (N,) float64 of changes from x to x_adv (N, C, H, W), and whether (N,) these are adversarial by the rules.
+
+    Lawful: finite, in [0, 1], and no larger than eps (N,), if it is given, but for the rounding of float32 storage.
+    """
+    delta, flat = size(x_adv.double() - x.double(), norm), x_adv.flatten(1)
+    allowed = flat.isfinite().all(1) & (flat >= 0).all(1) & (flat <= 1).all(1)
+    if eps is not None:
+        allowed &= delta <= verdicts.allowed(eps.double(), x.shape[1:].numel(), norm)
+    return delta, allowed
 
 
 def _divide(delta: Tensor, by: Tensor) -> Tensor:

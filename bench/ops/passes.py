@@ -5,9 +5,7 @@ Batches are padded, so that an image gets the same bits however images are group
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -16,98 +14,39 @@ from torch import Tensor
 
 from bench.core.types import Classifier, Objective
 from bench.ops import draws
+from bench.ops.counting.direct_calls import through_passes
+from bench.ops.counting.tally import (
+    Tally,
+    affordable,
+    among,
+    charge,
+    count,
+    count_way,
+    counted,
+    enter,
+    known_labels,
+    tells,
+    within_limit,
+)
 from bench.ops.no_gradient import NoGradientError, explained, out_of_memory
 from bench.ops.synchronisation import asks
-from bench.ops.trails import Trail
 
-__all__ = ["NoGradientError", "Tally", "among", "charge", "classes", "counted", "input_gradient", "jacobian"]
-__all__ += ["out_of_memory", "outputs", "reference_outputs", "tells"]
+__all__ = [
+    "NoGradientError",
+    "Tally",
+    "affordable",
+    "among",
+    "charge",
+    "classes",
+    "counted",
+    "input_gradient",
+    "jacobian",
+]
+__all__ += ["out_of_memory", "outputs", "reference_outputs", "tells", "within_limit"]
 
 # CPU kernels take small batches, and the last rows of an odd one, through other code paths that round differently: with
 # whole quadruples from sixteen rows on, a row's logits and gradient are the same bits in any batch.
 _ROWS, _FEWEST = 4, 16
-
-
-class Tally:
-    """Passes (N,) that each image of a batch took, and whether the model answered with NaN or infinity.
-
-    `labels` (N,), if they are known, are the true classes of these images.
-    """
-
-    def __init__(self, count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> None:
-        self.labels = labels
-        self.forwards = torch.zeros(count, dtype=torch.int64, device=device)
-        self.backwards = torch.zeros(count, dtype=torch.int64, device=device)
-        self.not_finite = torch.zeros(count, dtype=torch.bool, device=device)
-        self.trail = Trail()
-
-    def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
-        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += forwards
-        self.not_finite[rows] |= bad
-        self.backwards[rows] += backwards
-
-    def add_all(self, rows: Tensor, other: Tally) -> None:
-        """Add what was counted for other images, which are `rows` (n,) here."""
-        self.forwards[rows] += other.forwards
-        self.backwards[rows] += other.backwards
-        self.not_finite[rows] |= other.not_finite
-        self.trail.extend(rows, other.trail)
-
-
-_tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
-
-
-@contextmanager
-def counted(count: int, device: torch.device | str = "cpu", labels: Tensor | None = None) -> Iterator[Tally]:
-    """Count the passes made inside the block for a batch of `count` images."""
-    tally = Tally(count, device, labels)
-    token = _tally.set(tally)
-    try:
-        yield tally
-    finally:
-        _tally.reset(token)
-
-
-def _count(rows: Tensor | None, seen: int, bad: Tensor, forwards: int, backwards: int) -> Tally | None:
-    tally = _tally.get()
-    if tally is not None:
-        tally.add(torch.arange(seen, device=bad.device) if rows is None else rows, bad, forwards, backwards)
-    return tally
-
-
-def _count_way(rows: Tensor | None, logits: Tensor, y: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
-    """Count passes with a gradient, and note where the search for each image is by then."""
-    tally = _count(rows, len(y), bad, forwards, backwards)
-    if tally is not None:
-        tally.trail.see(torch.arange(len(y), device=bad.device) if rows is None else rows, logits, y)
-
-
-def _labels(rows: Tensor | None, seen: int) -> Tensor | None:
-    """The labels of images at `rows` (n,), or of a whole batch of as many as were `seen`, if they are known."""
-    tally = _tally.get()
-    if tally is None or tally.labels is None:
-        return None
-    return tally.labels[:seen] if rows is None else tally.labels[rows]
-
-
-@contextmanager
-def among(rows: Tensor) -> Iterator[None]:
-    """Inside, the places of images are counted as if the batch held those at `rows` (n,) alone."""
-    outer = _tally.get()
-    labels = None if outer is None or outer.labels is None else outer.labels[rows]
-    with counted(len(rows), rows.device, labels) as tally:
-        yield
-    if outer is not None:
-        outer.add_all(rows, tally)
-
-
-def charge(rows: Tensor, forwards: int, backwards: int) -> None:
-    """Count passes that another library made, the same number for each image of `rows` (n,)."""
-    tally = _tally.get()
-    if tally is not None:
-        tally.forwards[rows] += forwards
-        tally.backwards[rows] += backwards
 
 
 def _pad(tensor: Tensor) -> Tensor:
@@ -119,14 +58,6 @@ def _own(x: Tensor) -> Tensor:
     """Padded images (n, C, H, W) in memory that nobody else holds: a model may write into what it is given."""
     padded = _pad(x)
     return padded.clone() if padded is x else padded
-
-
-def tells(logits: Tensor) -> Tensor:
-    """Whether (N,) rows of logits (N, K) tell a class: no NaN, no +infinity, and not -infinity throughout.
-
-    A class at -infinity is one that the model rules out.
-    """
-    return logits.amax(1).isfinite()
 
 
 def _finite(tensor: Tensor) -> Tensor:
@@ -146,7 +77,7 @@ def _plain(tensor: Tensor, like: Tensor) -> Tensor:
 
 def reference_outputs(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`call(x)` (N, ...) without a gradient, for images other than the attacked ones: counted for none of them."""
-    with torch.no_grad():
+    with torch.no_grad(), through_passes():
         result = call(_own(x) if len(x) else x.new_zeros(_ROWS, *x.shape[1:]))
     # A model may hand out memory that it writes to at its next call.
     return _plain(result[: len(x)], x).clone()
@@ -157,11 +88,14 @@ def outputs(call: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor | None = N
 
     `rows` (N,) are the places of `x` in the batch that the attack was given; None means all of it, in order.
     """
+    if len(x):
+        enter(rows, x)
     made = list(draws.each(call, lambda: reference_outputs(call, x)))
+    decided = draws.decided(call, made, known_labels(rows, len(x)))
     if len(x):
         good = torch.stack([tells(part) if part.dim() == 2 else _finite(part) for part in made]).all(0)
-        _count(rows, len(x), ~good, len(made), backwards=0)
-    return draws.decided(call, made, _labels(rows, len(x)))
+        count(rows, x, (call, decided), ~good, len(made), 0)
+    return decided
 
 
 def classes(model: Classifier, x: Tensor) -> int:
@@ -179,7 +113,7 @@ def _climbed(
     """
     leaf = _pad(x).detach().requires_grad_(True)
     with torch.enable_grad():
-        with explained(cut_off=False):
+        with explained(cut_off=False), through_passes():
             values, logits = objective(model, leaf.clone(), _pad(y), *map(_pad, references))
         columns = [column.sum() for column in values.unbind(1)] if values.dim() == 2 else [values.sum()]
         last = len(columns) - 1
@@ -200,10 +134,11 @@ def input_gradient(
     """
     if not len(x):
         return x.new_zeros(0), outputs(cast(Classifier, model), x), x.clone()
+    enter(rows, x)
     once = partial(_climbed, objective, model, x, y, references)
     values, made, slopes = zip(*draws.each(model, once), strict=True)
     logits, gradient = draws.decided(model, made, y), draws.mean([slope for (slope,) in slopes]).contiguous()
-    _count_way(rows, logits, y, ~(tells(logits) & _finite(gradient)), len(made), len(made))
+    count_way(rows, x, logits, y, ~(tells(logits) & _finite(gradient)), len(made), len(made))
     return draws.mean(values), logits, gradient
 
 
@@ -214,9 +149,10 @@ def jacobian(
 
     `objective` returns values (N, J) instead of (N,). Returns them, logits (N, K) and input gradients (N, J, C, H, W).
     """
+    enter(rows, x)
     once = partial(_climbed, objective, model, x, y, references)
     values, made, slopes = zip(*draws.each(model, once), strict=True)
     logits, gradients = draws.decided(model, made, y), draws.mean([torch.stack(part, 1) for part in slopes])
     bad = ~(tells(logits) & _finite(gradients))
-    _count_way(rows, logits, y, bad, len(made), len(made) * gradients.shape[1])
+    count_way(rows, x, logits, y, bad, len(made), len(made) * gradients.shape[1])
     return draws.mean(values), logits, gradients

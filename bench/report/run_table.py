@@ -42,6 +42,7 @@ def protocol(run: Run) -> str:
         f"n = {len(record.indices)}",
         f"{record.norm} {budget}",
         f"seed {record.seed}",
+        *([f"at most {record.max_passes} passes an image"] if record.max_passes else []),
     ]
     return ", ".join(parts)
 

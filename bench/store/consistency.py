@@ -71,6 +71,9 @@ def _looks(table: pd.DataFrame, record: Record) -> Iterator[tuple[str, pd.Series
         yield column, table[column] != first, "another row of the same image has another"
     for column in ("forwards", "backwards"):
         yield column, table[column] < 0, "a count is 0 or more"
+    if record.max_passes is not None:
+        many = table["forwards"] + table["backwards"] > record.max_passes
+        yield "forwards", many, f"the run allows {record.max_passes} passes an image"
     size, lawful = table["size"], table["lawful"]
     yield "size", size < 0, "a size is 0 or more"
     yield "lawful", lawful & ~(size < float("inf")), "an example without a size is not lawful"

@@ -40,6 +40,7 @@ MUST_MATCH = (
     "draws",
     "backward",
     "backward_sha256",
+    "max_passes",
     "batch_size",
     "save_adversarial",
 )

@@ -192,6 +192,7 @@ class Record(ModelRecord, Versioned):
     draws: int = optional(1, low=1, high=_MOST_DRAWS)
     backward: str | None = optional(None)
     backward_sha256: str = optional("")
+    max_passes: int | None = optional(None, low=1)
     save_adversarial: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     python: str = ""

@@ -55,6 +55,7 @@ class Peer:
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     minimal: ClassVar[bool] = False
+    counts_on_average: ClassVar[bool] = True
     peer: ClassVar[Callable[..., Any]]
 
     @property

@@ -1,0 +1,1 @@
+"""What passes a search took, and what they may be."""
