@@ -166,6 +166,9 @@ class Record(ModelRecord, Versioned):
     `behaviour` say which model it was; `verdicts_sha256` (of the plain text), `adversarial_sha256`, `losses_sha256`
     and `record_sha256` (of all other keys) sign what a finished run holds. Older runs have none of them.
 
+    `origin` says where a model of a source came from and how it is given images (see `bench.models.sources`);
+    `logits_at` which key, place or attribute of its output was taken for the logits, if it returns more.
+
     `gradients` says where gradients lead nowhere (see `bench.evaluation.indicators`), `notes` are names of what is
     worth knowing of the model (see `bench.evaluation.notes`), `adaptive_missing` says why attacks are not among
     `adaptive`, `failed` why all or some rows of an attack are flagged.
@@ -215,6 +218,8 @@ class Record(ModelRecord, Versioned):
     classes: int | None = optional(None, low=2)
     image: tuple[int, ...] | None = optional(None, low=1)
     sources: Mapping[str, str] | None = optional(None)
+    origin: Table = field(default_factory=dict, metadata={"optional": True})
+    logits_at: str = optional("")
     behaviour: Behaviour | None = optional(None)  # noqa: RUF009
     verdicts_sha256: str = optional("")
     adversarial_sha256: str = optional("")
