@@ -159,6 +159,9 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
 class Record(ModelRecord, Versioned):
     """The contents of a `run.json`, its fields in the order of its keys.
 
+    `sample` says how the images were chosen: `first` in official order, or `stratified`, of each class its share;
+    nothing where all were taken, and in older runs.
+
     `eps` and `eps_written` are None in a run of minimal attacks and in a sweep, whose `eps_grid` holds each eps as a
     number and as it was typed. Defaults for older runs: searched in float32, each eps by itself.
 
@@ -177,6 +180,7 @@ class Record(ModelRecord, Versioned):
     data: str
     split: str = ""
     indices: tuple[int, ...] = number(low=0)
+    sample: str = optional("")
     data_sha256: str = ""
     data_order: str = optional("")
     attacks: tuple[AttackEntry, ...]
