@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from bench.core import places, registry
 from bench.core.arguments import OUT
+from bench.core.extras import extra
 from bench.core.outline import Outline, outlines
 from bench.core.terminal import announce
 from bench.core.types import UserError
@@ -48,13 +50,15 @@ def _catalogue(kind: str, peers: bool = False) -> str:
         lines = [f"{name:44} {','.join(known):12} {note}" for name, known, note in peer_attacks()]
     elif kind == "models":
         from bench.models import stanzas
+        from bench.models.weight_files import presence
 
         known = stanzas.registry()
         lines = [
-            f"{name:28} {point.data:9} {point.defense or '-':10} {point.arch}"
+            f"{name:28} {point.data:9} {point.defense or '-':10} {presence(point):8} {point.arch}"
             f"{'  (replaces the built-in one)' if name in known.replaced else ''}"
             for name, point in sorted(known.models.items())
         ]
+        lines += [_source_line(outline) for outline in outlines("model_sources", registry.model_sources.package)]
         for fault in known.faults.values():
             announce(f"{fault} (the other models can be used)")
     elif kind == "attacks":
@@ -70,6 +74,14 @@ def _catalogue(kind: str, peers: bool = False) -> str:
         package = getattr(registry, kind).package
         lines = [f"{outline.name:14} {outline.summary}" for outline in outlines(kind, package)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _source_line(outline: Outline) -> str:
+    """A source of models: whether its library is here, and what it takes."""
+    there = "" if find_spec(outline.attributes["library"]) else f" (not installed: {extra(outline.name)})"
+    fields = ", ".join(f"{name}={default}" for name, default in outline.fields.items())
+    named = f"{outline.name}:{outline.attributes['names']}"
+    return f"{named:28} {outline.summary}{there}\n{'':28} ({fields})"
 
 
 def _attack_line(outline: Outline) -> str:

@@ -28,9 +28,10 @@ def request_of(record: Record, model: str | None = None, data_dir: str | None = 
     """The request for further attacks on the model and the images of a run.
 
     Raises:
-        UserError: the run is not over the first images of its data set, or is a sweep.
+        UserError: which images the run is over cannot be said by a number, or it is a sweep.
     """
-    if list(record.indices) != list(range(len(record.indices))):
+    sampled = record.sample == "stratified"
+    if not sampled and list(record.indices) != list(range(len(record.indices))):
         raise UserError("the run is not over the first images of its data: only such a run can be gone on with")
     if record.eps_grid is not None:
         raise UserError("a sweep has many eps: audit a run at the one that matters, and --fix that")
@@ -41,6 +42,7 @@ def request_of(record: Record, model: str | None = None, data_dir: str | None = 
         data=record.data,
         split=record.split or "test",
         n=len(record.indices),
+        sample="stratified" if sampled else "first",
         norm=record.norm,
         eps=eps,
         seed=record.seed,

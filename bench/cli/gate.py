@@ -56,6 +56,7 @@ def _requests(baseline: pd.DataFrame, data_dir: str | None) -> Iterator[tuple[Re
                 data=first["data"],
                 split=first["split"],
                 n=int(first["n"]),
+                sample="first",
                 norm=first["norm"],
                 eps=[(float(first["eps"]), repr(float(first["eps"])))],
                 seed=int(first["seed"]),

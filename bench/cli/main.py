@@ -8,7 +8,7 @@ import click
 
 from bench.cli import catalogue, certify, check, papers, review, run, studies
 from bench.core.entry import enter
-from bench.store.provenance import DISTRIBUTION
+from bench.core.extras import DISTRIBUTION
 
 # Before torch is imported: threads that spin while they wait bring a busy machine to a crawl.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from bench.core.arguments import COUNT, DRAWS, OUT, SEED
+from bench.core.arguments import COUNT, DRAWS, IMAGES, OUT, SEED
+from bench.core.samples import Sample
 from bench.core.types import UserError
 
 _AUTO = "auto"
@@ -25,6 +26,18 @@ def trust_option(command: Any) -> Any:
     return click.option("--trust", "trusted", is_flag=True, help=help_)(command)
 
 
+images_option = click.option(
+    "-n",
+    type=IMAGES,
+    help="Images to use: the first N in official order, or a stratified sample where the set is ordered by class.",
+)
+
+
+def chosen(sample: Sample | None) -> dict[str, Any]:
+    """The fields of a request that say which images."""
+    return {} if sample is None else {"n": sample.count, "sample": sample.choice}
+
+
 def subject_options(command: Any) -> Any:
     """The options that `run` and `sweep-eps` share."""
     options = [
@@ -33,7 +46,7 @@ def subject_options(command: Any) -> Any:
         ),
         click.option("--data", help="Data set; by default the one of the model's stanza (bench list data)."),
         click.option("--split", default="test", show_default=True),
-        click.option("-n", type=COUNT, help="Use the first N images in official order."),
+        images_option,
         click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="Norm of the threat model."),
         click.option("--seed", type=SEED, default=0, show_default=True),
         click.option(
@@ -80,10 +93,11 @@ def made_request(options: dict[str, Any], attacks: str, eps: Any) -> Any:
     """The request that options stand for."""
     from bench.evaluation.request import Request
 
-    names = ["model", "data", "split", "n", "norm", "seed", "batch_size", "device", "search_dtype", "force", "data_dir"]
+    names = ["model", "data", "split", "norm", "seed", "batch_size", "device", "search_dtype", "force", "data_dir"]
     searched = ["eot", "draws", "backward", "max_passes"]
     return Request(
         **{name: options[name] for name in (*names, *searched)},
+        **chosen(options["n"]),
         attacks=attacks,
         eps=eps,
         save_adversarial=options.get("save_adversarial", False),

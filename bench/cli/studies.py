@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from bench.cli.options import trust_option, typed
+from bench.cli.options import chosen, images_option, trust_option, typed
 from bench.core.arguments import COUNT, OUT, PATH, SEED
+from bench.core.samples import Sample
 
 
 @click.command()
@@ -31,7 +32,7 @@ def probe(directory: Path, probes: str, out: Path | None, device: str, model: st
 @click.option("--attacks", required=True, help="What it meets, and is fitted on each of, unless --fit-attack is given.")
 @click.option("--fit-attack", help="Fit on this attack, or each of this list, alone.")
 @click.option("--data", help="Data set; by default the one of the model's stanza (bench list data).")
-@click.option("-n", type=COUNT, help="Use the first N test images: to fit on, to calibrate on and to test on.")
+@images_option
 @click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="Norm of the threat model.")
 @click.option("--eps", help="Budget, as in 8/255 or 0.3; by default what the model was trained for.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
@@ -41,7 +42,13 @@ def probe(directory: Path, probes: str, out: Path | None, device: str, model: st
 @click.option("--out", type=OUT, help="Folder of the detection; by default one under runs/.")
 @click.option("--resume", is_flag=True, help="Keep the detection in --out if it is there whole; make it there if not.")
 def detect(
-    detector: str, fit_attack: str | None, eps: str | None, out: Path | None, resume: bool, **options: Any
+    detector: str,
+    fit_attack: str | None,
+    n: Sample | None,
+    eps: str | None,
+    out: Path | None,
+    resume: bool,
+    **options: Any,
 ) -> None:
     """Fit a detector, try it on other images under attacks and a joint one: detect.json, scores.csv, table.csv."""
     from bench.core.specs import parse_eps
@@ -50,7 +57,7 @@ def detect(
     from bench.report import detection_table
 
     budget = None if eps is None else [(parse_eps(eps), eps)]
-    request = Request(eps=budget, save_adversarial=True, command=typed(), **options)
+    request = Request(eps=budget, save_adversarial=True, command=typed(), **chosen(n), **options)
 
     def tell(text: str) -> None:
         click.echo(f"bench: {text}", err=True)

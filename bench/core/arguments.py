@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bench.core.files import check_place
+from bench.core.samples import Sample, parse_sample
 from bench.core.text import shown
 from bench.core.types import UserError
 
@@ -54,6 +55,17 @@ class Whole(click.ParamType[int]):
         raise UserError(f"{what} {written} is not a whole number {must}: give one")
 
 
+class ImageCount(click.ParamType[Sample]):
+    """How many images of a data set, and which: see `bench.core.samples`."""
+
+    name = "[first:|stratified:]N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Sample:
+        """The sample; see `click.ParamType.convert`."""
+        return value if isinstance(value, Sample) else parse_sample(str(value))
+
+
 COUNT = Whole(1)
+IMAGES = ImageCount()
 DRAWS = Whole(1, 10_000)
 SEED = Whole(-(2**63))

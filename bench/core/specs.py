@@ -135,6 +135,8 @@ _EXAMPLES = {
     "attack": "pgd(steps=100),cw",
     "probe": "match_rate(limit=2000),cosine",
     "detector": "kd(per_class=500),lid",
+    "model": "timm:resnet18(num_classes=10)",
+    "data set": "folder:photos(crop=224)",
 }
 
 
@@ -169,6 +171,11 @@ def parse_specs(written: str, kind: str = "attack") -> list[Spec]:
             raise UserError(f"{kind} {shown(str(spec))} is named twice: name it once")
         seen.add(spec)
     return specs
+
+
+def parse_spec(written: str, kind: str) -> Spec:
+    """One `name(field=literal, ...)`, whose name may hold commas, as paths do; a UserError where it is none."""
+    return _parsed(written.strip(), kind)
 
 
 def _split(written: str, kind: str) -> list[str]:

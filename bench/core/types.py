@@ -200,10 +200,25 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What a model's own configuration says of the images that it was made for.
+
+    Args:
+        transform: how files become its images: fields of `bench.data.transform.Transform`.
+        classes: the name of each class that it tells apart, in order.
+    """
+
+    transform: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A stanza of `checkpoints.toml`: everything needed to load one trained model and to attack it fairly.
 
-    Fields are its keys, but for `name`, its header, and `home`, the folder of its file.
+    Fields are its keys, but for `name`, its header, and `home`, the folder of its file. Once the model is loaded,
+    `origin` says where it came from and how images are given to it, and `expected` what its own configuration says of
+    images.
     """
 
     name: str = field(metadata={"bound": True})
@@ -221,4 +236,7 @@ class Checkpoint:
     command: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    normalise: Mapping[str, Any] = field(default_factory=dict)
     home: Path = field(default=Path(), metadata={"bound": True})
+    origin: Mapping[str, Any] = field(default_factory=dict, metadata={"bound": True})
+    expected: Expected | None = field(default=None, metadata={"bound": True})

@@ -22,6 +22,8 @@ from bench.core.user_code import sources_of
 from bench.evaluation.plan import Planned
 from bench.evaluation.request import Subject
 from bench.evaluation.schedule import Job
+from bench.models.adapted import logits_at
+from bench.models.sources.source import kind_of
 from bench.ops import passes, rng
 from bench.store.behaviour import difference
 from bench.store.record import Behaviour, Record
@@ -49,6 +51,8 @@ def told(record: Record, tested: Subject, job: Job, planned: list[Planned], clas
         classes=classes,
         image=tuple(job.data.images.shape[1:]),
         sources=sources(tested.checkpoint, planned),
+        origin=dict(tested.checkpoint.origin),
+        logits_at=logits_at(job.model),
         behaviour=behaviour(job.model, job.data.images, job.device, job.batch_size),
     )
 
@@ -115,15 +119,15 @@ def _short(number: float) -> float:
 def sources(checkpoint: Checkpoint, planned: Sequence[Planned] = ()) -> dict[str, str]:
     """The sha256 of the Python files of a factory and of attacks of one's own, by their names as they were typed.
 
-    Of a factory in an importable module, that module's file alone.
+    Of a factory in an importable module, that module's file alone; of a model of a source, the files it was read from.
     """
-    known, arch = dict[str, str](), checkpoint.arch
+    known, arch = dict[str, str](checkpoint.origin.get("files", {})), checkpoint.arch
     for name, folder in ((arch, checkpoint.home), *((attack.name, Path()) for attack in planned)):
         place = name.rpartition(":")[0]
         file = getattr(sys.modules.get(place), "__file__", None)
         if place.endswith(".py") and (folder / Path(place).expanduser()).is_file():
             path = Path(place).expanduser()
             known |= {str(path.parent / part): digest for part, digest in sources_of(folder / path).items()}
-        elif name == arch and file and file.endswith(".py"):
+        elif name == arch and not kind_of(arch) and file and file.endswith(".py"):
             known[place] = sha256_of(Path(file))
     return dict(sorted(known.items()))

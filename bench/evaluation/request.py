@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.core.samples import Choice
 from bench.core.types import Checkpoint, ImageSet, Norm, Note, UserError
 from bench.data import loading, sampling
 from bench.evaluation.eps_order import Order
@@ -21,6 +22,8 @@ from bench.ops.global_random import seeded
 class Request:
     """What is asked of a run. None leaves the choice to the model's stanza; `eps` holds one entry, a sweep several.
 
+    `n` images are taken as `sample` says (see `bench.core.samples`), all of them if it is None.
+
     `order` is how a sweep goes through them (see `bench.evaluation.eps_order`), `search_dtype` what attacks compute in
     (see `bench.models.search_copy`); the judge computes in float32. Attacks meet the mean of `eot` draws of a random
     model, and the gradient of what `backward` names (see `bench.models.backward`). `draws` passes settle the class of a
@@ -33,6 +36,7 @@ class Request:
     data: str | None = None
     split: str = "test"
     n: int | None = None
+    sample: Choice = "auto"
     norm: Norm | None = None
     eps: Sequence[tuple[float, str]] | None = None
     order: Order = "exact"
@@ -60,6 +64,7 @@ class Subject:
     data: ImageSet
     exemplars: Callable[[int], tuple[Tensor, Tensor]]
     notes: tuple[Note, ...] = ()
+    sample: str = ""
 
 
 def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
@@ -82,15 +87,15 @@ def subject(request: Request) -> Subject:
     name = request.data or loaded.checkpoint.data
     if not name:
         raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")
-    data = whole = loading.load(name, request.split, request.data_dir)
-    if request.n is not None:
-        if not 0 < request.n <= len(data):
-            raise UserError(f"-n {request.n} is not possible: {name} {request.split} has 1 to {len(data)} images")
-        data = data.select(slice(0, request.n))
+    whole = loading.load(name, request.split, request.data_dir)
+    if request.n is not None and not 0 < request.n <= len(whole):
+        raise UserError(f"-n {request.n} is not possible: {name} {request.split} has 1 to {len(whole)} images")
+    data, choice = sampling.taken(whole, request.n, request.sample, request.seed)
 
     def exemplars(per_class: int) -> tuple[Tensor, Tensor]:
         there = "train" in loading.find(name).splits
         return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
 
-    partly = met_in_part(data.labels, whole.labels)
-    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars, (partly,) if partly else ())
+    partly = None if choice == "stratified" else met_in_part(data.labels, whole.labels)
+    notes = () if partly is None else (partly,)
+    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars, notes, choice)

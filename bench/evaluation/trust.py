@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.core.text import shown
 from bench.core.types import UserError
 from bench.models.factory import is_factory
+from bench.models.sources.source import is_code
 
 
 def model_named(recorded: str, given: str | None, trust: bool, source: str) -> str:
@@ -19,7 +20,7 @@ def model_named(recorded: str, given: str | None, trust: bool, source: str) -> s
     Raises:
         UserError: the file names code, and the user has said nothing about it.
     """
-    if given is None and is_factory(recorded) and not trust:
+    if given is None and (is_factory(recorded) or is_code(recorded)) and not trust:
         raise UserError(
             f"{source} names the model {shown(recorded)}, which is code: give --model, or --trust to run it"
         )
@@ -38,4 +39,4 @@ def refuse_code(attacks: str, source: str) -> None:
 
 def _names_a_factory(attacks: str) -> bool:
     """Whether a text in quotes in a spec names a factory, as `transfer(model='file.py:f')` does."""
-    return any(is_factory(text) for quote in "'\"" for text in attacks.split(quote)[1::2])
+    return any(is_factory(text) or is_code(text) for quote in "'\"" for text in attacks.split(quote)[1::2])

@@ -97,6 +97,11 @@ def adapted(model: Classifier, images: Tensor) -> Classifier:
     return plain if usual else kind(plain, reading, inner)
 
 
+def logits_at(model: object) -> str:
+    """Which key, place or attribute of a model's output is taken for its logits; empty where it returns them alone."""
+    return ".".join(map(str, model.reading.path)) if isinstance(model, Adapted) else ""
+
+
 def notes_of(model: object) -> list[Note]:
     """What was adapted of a model."""
     if not isinstance(model, Adapted):

@@ -20,11 +20,12 @@ from bench.core.registry import architectures, suggestion
 from bench.core.text import shown
 from bench.core.types import UserError
 from bench.core.user_code import module_of
+from bench.models.sources.source import kind_of
 
 
 def is_factory(name: str) -> bool:
-    """Whether a name is a user's factory rather than a registered architecture."""
-    return ":" in name
+    """Whether a name is a user's factory rather than a registered architecture or a model of a source."""
+    return ":" in name and not kind_of(name)
 
 
 def build(arch: str, args: Mapping[str, Any], home: Path) -> nn.Module:

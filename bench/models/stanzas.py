@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.fields import Wording, build
+from bench.core.outline import outlines
 from bench.core.places import is_file, shipped
-from bench.core.registry import suggestion
+from bench.core.registry import model_sources, suggestion
 from bench.core.specs import parse_eps, threat_model
 from bench.core.text import shown
 from bench.core.toml import read_tables, read_toml
@@ -127,6 +128,7 @@ def _read(path: Path, name: str, entry: Any) -> Checkpoint:
 def check_source(arch: str, home: Path) -> None:
     """Hold an architecture that a file names to what a file may name: a registered one, or a `file.py:factory` by it.
 
+    Models of a source, such as `timm:resnet18`, are data, and may lie anywhere; but a TorchScript file is a program.
     Whoever wrote the file may then run no code but what lies beside it.
 
     Args:
@@ -137,9 +139,13 @@ def check_source(arch: str, home: Path) -> None:
         UserError: it is a factory of an installed package, or of a file that is not below `home`.
     """
     place, colon, factory = arch.rpartition(":")
-    if not colon:
+    kind, _, name = arch.partition(":")
+    runs_code = _sources().get(kind) if colon else False
+    if runs_code is False:
         return
-    if not place.endswith(".py") or not factory.isidentifier():
+    if runs_code:
+        place = name.partition("(")[0]
+    elif not place.endswith(".py") or not factory.isidentifier():
         raise UserError(
             f"arch {shown(arch)} is code that a file may not name: name a registered architecture or a file.py:factory "
             "beside it, or give this one on the command line, by --model"
@@ -152,6 +158,12 @@ def check_source(arch: str, home: Path) -> None:
         raise UserError(
             f"arch {shown(arch)} lies outside the folder of the file that names it: put it beside that file"
         )
+
+
+def _sources() -> dict[str, bool]:
+    """The sources of models, and whether loading one of theirs runs what its file holds."""
+    known = outlines("model_sources", model_sources.package)
+    return {outline.name: bool(outline.attributes["runs_code"]) for outline in known}
 
 
 def _threat_model(where: str, entry: Any) -> ThreatModel:

@@ -29,7 +29,8 @@ _REFUSED = ("Unsupported global", "Unsupported class", "Unsupported operand", "G
 def read_tensors(path: Path, needed: int = 0) -> dict[str, Tensor]:
     """The state_dict in a `.safetensors` file, or in a torch file (`.pt`, `.pth`), on the CPU.
 
-    Wrappers ({"state_dict": ...}, {"net": ...}) and the prefixes of DataParallel and torch.compile are taken off.
+    Wrappers ({"state_dict": ...}, {"net": ...}) and the prefixes of DataParallel and torch.compile are taken off, in
+    whichever order they were put on.
 
     Args:
         path: the file.
@@ -46,9 +47,8 @@ def read_tensors(path: Path, needed: int = 0) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if kind := _unusual(tensor):
             raise UserError(f"{path} holds {shown(name)} as {kind}, not as plain numbers: save dense float tensors")
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    while prefix := next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 

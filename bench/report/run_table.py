@@ -39,7 +39,7 @@ def protocol(run: Run) -> str:
     parts = [
         f"model {record.model}",
         f"data {record.data}{split}",
-        f"n = {len(record.indices)}",
+        f"n = {len(record.indices)}{f' ({record.sample})' if record.sample else ''}",
         f"{record.norm} {budget}",
         f"seed {record.seed}",
         *([f"at most {record.max_passes} passes an image"] if record.max_passes else []),

@@ -34,7 +34,9 @@ class Step:
         largest, written = max(asked, default=(None, ""))
         eps = written or (None if largest is None else str(largest))
         parts = ["bench run", "--model", shlex.quote(record.model), "--data", shlex.quote(record.data)]
-        parts += ["-n", str(len(record.indices)), "--norm", record.norm, *([] if eps is None else ["--eps", eps])]
+        choice = record.sample if record.sample == "stratified" or ":" in record.data else ""
+        images = f"{choice or 'first'}:{len(record.indices)}" if choice else str(len(record.indices))
+        parts += ["-n", images, "--norm", record.norm, *([] if eps is None else ["--eps", eps])]
         parts += [*(["--split", record.split] if record.split not in ("", "test") else [])]
         parts += [*(["--seed", str(record.seed)] if record.seed else [])]
         parts += [str(self)] + (["--force"] if record.forced else [])

@@ -7,10 +7,9 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
+from bench.core.extras import DISTRIBUTION
 from bench.core.places import PACKAGE
 
-DISTRIBUTION = "robust-verdicts"
-"""What the package index calls this package; records and users call it bench."""
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
 _CHECKOUT = PACKAGE.parent
 

@@ -159,12 +159,18 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
 class Record(ModelRecord, Versioned):
     """The contents of a `run.json`, its fields in the order of its keys.
 
+    `sample` says how the images were chosen: `first` in official order, or `stratified`, of each class its share;
+    nothing where all were taken, and in older runs.
+
     `eps` and `eps_written` are None in a run of minimal attacks and in a sweep, whose `eps_grid` holds each eps as a
     number and as it was typed. Defaults for older runs: searched in float32, each eps by itself.
 
     `classes`, `image` (the shape of an image), `sources` (the sha256 of each file of a user's own model or attack) and
     `behaviour` say which model it was; `verdicts_sha256` (of the plain text), `adversarial_sha256`, `losses_sha256`
     and `record_sha256` (of all other keys) sign what a finished run holds. Older runs have none of them.
+
+    `origin` says where a model of a source came from and how it is given images (see `bench.models.sources`);
+    `logits_at` which key, place or attribute of its output was taken for the logits, if it returns more.
 
     `gradients` says where gradients lead nowhere (see `bench.evaluation.indicators`), `notes` are names of what is
     worth knowing of the model (see `bench.evaluation.notes`), `adaptive_missing` says why attacks are not among
@@ -174,6 +180,7 @@ class Record(ModelRecord, Versioned):
     data: str
     split: str = ""
     indices: tuple[int, ...] = number(low=0)
+    sample: str = optional("")
     data_sha256: str = ""
     data_order: str = optional("")
     attacks: tuple[AttackEntry, ...]
@@ -216,6 +223,8 @@ class Record(ModelRecord, Versioned):
     classes: int | None = optional(None, low=2)
     image: tuple[int, ...] | None = optional(None, low=1)
     sources: Mapping[str, str] | None = optional(None)
+    origin: Table = field(default_factory=dict, metadata={"optional": True})
+    logits_at: str = optional("")
     behaviour: Behaviour | None = optional(None)  # noqa: RUF009
     verdicts_sha256: str = optional("")
     adversarial_sha256: str = optional("")

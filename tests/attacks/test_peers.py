@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import Peer, PeerTraits, imported, peer_class, peers
+from bench.attacks.peers.adapter import Peer, PeerTraits, peer_class, peers
+from bench.core.extras import imported
 from bench.core.fields import settable
 from bench.core.from_specs import attack_from
 from bench.core.specs import parse_specs

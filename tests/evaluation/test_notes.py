@@ -218,7 +218,7 @@ class TestFewClasses:
                 pixels = np.random.default_rng(place).integers(0, 256, (8, 8), dtype=np.uint8)
                 Image.fromarray(pixels).save(Path("set", label, f"{place}.png"))
         words = ("run", "--model", "tiny", "--data", "folder:set", "--attacks", "fgsm", "--eps", "0.1")
-        said = bench(*words, "-n", "7", "--out", "part")
+        said = bench(*words, "-n", "first:7", "--out", "part")
         assert said.code == 0 and "the first 7 images hold 2 of 3 classes" in said.err
         assert "few classes" in json.loads(Path("part/run.json").read_text())["notes"]
         assert "classes:" not in bench(*words, "--out", "all").err

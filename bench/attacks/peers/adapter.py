@@ -9,7 +9,6 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
-from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
@@ -22,23 +21,6 @@ from bench.ops import active_set, passes
 from bench.ops.active_set import Proposals
 
 ORDER: dict[Norm, float] = {"linf": math.inf, "l2": 2, "l1": 1}
-
-
-def imported(title: str, module: str, remedy: str) -> Any:
-    """A library's module.
-
-    Raises:
-        UserError: it, or something that it needs, is missing or does not import.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        lacking = (error.name or module).partition(".")[0]
-        if lacking == module.partition(".")[0]:
-            raise UserError(f"{lacking} is not installed: {remedy}") from error
-        raise UserError(f"{title} needs {lacking}, which is not installed: pip install {lacking}") from error
-    except Exception as error:
-        raise UserError(f"{title} does not import: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)

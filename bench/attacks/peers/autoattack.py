@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import Library, Peer, PeerTraits, imported, peer_class
+from bench.attacks.peers.adapter import Library, Peer, PeerTraits, peer_class
+from bench.core.extras import extra, imported
 from bench.core.registry import peers
 from bench.core.types import Norm
 
@@ -78,7 +79,7 @@ def _evaluated(
 
 
 def _pyautoattack() -> Any:
-    return imported("autoattack", "pyautoattack", 'pip install "bench[peers]"')
+    return imported("autoattack", "pyautoattack", extra("peers"))
 
 
 def _names() -> dict[str, PeerTraits]:

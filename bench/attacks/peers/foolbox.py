@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import ORDER, Library, Peer, PeerTraits, imported, peer_class
+from bench.attacks.peers.adapter import ORDER, Library, Peer, PeerTraits, peer_class
+from bench.core.extras import extra, imported
 from bench.core.registry import peers
 from bench.core.types import Norm
 
@@ -46,7 +47,7 @@ class FoolboxAttack(Peer):
 
 
 def _foolbox() -> Any:
-    return imported("foolbox", "foolbox", 'pip install "bench[peers]"')
+    return imported("foolbox", "foolbox", extra("peers"))
 
 
 def _norms(kind: Any) -> tuple[Norm, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.attacks.peers.adapter import Library, Peer, PeerTraits, imported, peer_class
+from bench.attacks.peers.adapter import Library, Peer, PeerTraits, peer_class
+from bench.core.extras import imported
 from bench.core.registry import peers
 from bench.core.types import Norm
 from bench.ops import passes
