@@ -38,7 +38,7 @@ def test_an_attack_of_two_runs_has_two_curves() -> None:
 
 
 def test_what_has_no_curve_is_told() -> None:
-    with pytest.raises(UserError, match="no attack of the runs met linf 0.3"):
+    with pytest.raises(UserError, match=r"no attack of the runs met linf 0\.3"):
         strength_passes.curves([_run([3])], 0.3)
     with pytest.raises(UserError, match="share passes"):
         strength_passes.curves([_run([3], eps_order="exact")], 0.2)
