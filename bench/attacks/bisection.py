@@ -23,9 +23,9 @@ from bench.ops.active_set import Proposals
 class Bisection:
     """Smaller and smaller budgets for an attack, until it fails; written `minimal(ATTACK)`.
 
-    FMN finds a first size. Then each image is attacked at an eps of its own: below its size by `shrink`, by twice as much
-    after each success, and half-way between the last failure and the size once there is one. What is found counts by its
-    own size, not by the eps it was looked for at.
+    FMN finds a first size. Then each image is attacked at an eps of its own: below its size by `shrink`, by twice as
+    much after each success, and half-way between the last failure and the size once there is one. What is found counts
+    by its own size, not by the eps it was looked for at.
 
     Args:
         attack: an attack under a budget, with fields if need be.
