@@ -2,8 +2,8 @@
 
     python -m benchmarks.strength_ensembles
 
-Of every model that has a run of `strong`, each ensemble of each seed, on the images that all of them met: what it leaves,
-what it costs, and how it differs image by image from AutoAttack.
+Of every model that has a run of `strong`, each ensemble of each seed, on the images that it and AutoAttack met: what it
+leaves, what it costs, and on which images they differ.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _HEADINGS = {
     "missed": "AutoAttack alone broke",
 }
 _CAPTION = (
-    "Ensembles side by side: images left standing of the first n, forward and backward passes (mean over the images left "
-    "standing), and images on which the ensemble differs from AutoAttack, on the images that both met."
+    "Ensembles side by side: images left standing of the first n, forward and backward passes (mean over these), and "
+    "images on which the ensemble differs from AutoAttack, of those that both met."
 )
 
 
@@ -70,7 +70,7 @@ def _fit(mine: Tried, other: Tried) -> tuple[int, bool]:
 
 
 def compared(ensembles: list[Tried]) -> list[dict[str, Any]]:
-    """A line each ensemble and seed of a model, beside AutoAttack of the same seed, or of seed 0 where there is none."""
+    """A line each ensemble and seed of a model, beside AutoAttack on the same images, of the same seed if there is one."""
     lines = []
     for mine in ensembles:
         record = mine.run.record
