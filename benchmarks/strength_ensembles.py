@@ -70,7 +70,7 @@ def _fit(mine: Tried, other: Tried) -> tuple[int, bool]:
 
 
 def compared(ensembles: list[Tried]) -> list[dict[str, Any]]:
-    """A line each ensemble and seed of a model, beside AutoAttack on the same images, of the same seed if there is one."""
+    """A line each ensemble and seed of a model, beside AutoAttack on the same images."""
     lines = []
     for mine in ensembles:
         record = mine.run.record
