@@ -21,6 +21,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/bench run --model mat_digits --attacks pgd,cw,ddn,adaptive --out runs/demo --resume
 	$(BIN)/bench sweep-eps --model mat_digits --attack pgd --out runs/demo-sweep --resume
+	$(BIN)/bench run --model mat_digits --attacks strong --out runs/demo-strong --resume
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

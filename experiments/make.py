@@ -39,7 +39,7 @@ _RUNS = Path("results/runs")
 _STAGE = Path("runs/made")
 """Where runs are made, ignored by git; the commands name the same folders there as in the checkout."""
 _GROUP = {"name", "models", "part", "command", "where", "baseline", "detectors"}
-_SETTINGS = {"attacks", "attack", "fit_attack", "probes", "n", "norm", "eps"}
+_SETTINGS = {"attacks", "attack", "fit_attack", "probes", "n", "norm", "eps", "seed"}
 _OWN_VIEWS = ("table.*", "curve.*", "adversarial.npz", "losses.csv")
 """What can be made again from a run, and so is not kept."""
 

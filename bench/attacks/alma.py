@@ -12,6 +12,7 @@ from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes, rng, tangent_planes
+from bench.ops.softened import annealed, softened
 
 # The constraint asks for this much beyond a tie, as a share of the gap between logits: a tie fools nobody.
 _BEYOND = 1e-4
@@ -66,6 +67,7 @@ class ALMA:
         refine: bisections at the end between the adversarial image and the clean one.
         polish: rounds of `bench.ops.tangent_planes` at most that then turn the perturbation toward the nearest
             boundary.
+        share: softness of the backward pass at first (see `bench.ops.softened`), which is not in the paper; 0 is exact.
 
     Deviations:
     - the step size starts at 1 and ends at 1e-5, where the authors' library has 0.1 and 1e-3 and the paper fits the
@@ -89,6 +91,7 @@ class ALMA:
     spread: float = bounded(0.5, above=0, high=1)
     refine: int = bounded(10, low=0)
     polish: int = bounded(5, low=0)
+    share: float = bounded(0.0, low=0, high=10)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
@@ -139,7 +142,8 @@ class ALMA:
         ones = torch.ones(len(x), device=x.device)
         duals, first = Multipliers(ones, ones, ones), torch.full_like(ones, torch.inf)
         for step in range(self.steps):
-            value, logits, slope = passes.input_gradient(constraint, model, z, y, clean, rows=rows)
+            with softened(annealed(self.share, step, self.steps)):
+                value, logits, slope = passes.input_gradient(constraint, model, z, y, clean, rows=rows)
             fooled, delta = active_set.misclassified(logits, y), z - x
             proposals.record_smaller(rows, z, fooled, norms.size(delta, norm))
             first = torch.where(fooled, first.clamp_max(step), first)

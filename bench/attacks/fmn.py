@@ -13,6 +13,7 @@ from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, losses, minimum_norm, norms, passes
 from bench.ops.active_set import Proposals
+from bench.ops.softened import annealed, softened
 
 
 @attacks.register("fmn")
@@ -33,6 +34,7 @@ class FMN:
             `step_size` along the gradient at l2 length 1, fails on half of the images of a robust MNIST model; False
             restores it.
         refine: bisections at the end between the adversarial image and the clean one, which are not in the paper.
+        share: softness of the backward pass at first (see `bench.ops.softened`), which is not in the paper; 0 is exact.
 
     Deviations, because the paper's iterates may never cross the boundary:
     - the first-order radius is enlarged by 1 + gamma: otherwise a piecewise linear model is approached for ever from
@@ -49,6 +51,7 @@ class FMN:
     last_gamma: float = bounded(0.001, low=0, high=1)
     sign: bool = True
     refine: int = bounded(0, low=0)
+    share: float = bounded(0.0, low=0, high=10)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
@@ -73,7 +76,8 @@ class FMN:
         farthest = minimum_norm.farthest(x, norm)
         radius = torch.full_like(farthest, torch.inf)
         for step in range(self.steps):
-            margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, y, rows=rows)
+            with softened(annealed(self.share, step, self.steps)):
+                margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, y, rows=rows)
             gamma = minimum_norm.annealed(self.gamma, self.last_gamma, step, self.steps)
             length = minimum_norm.annealed(self.step_size, self.last_step_size, step, self.steps)
             fooled, delta, gradient = active_set.misclassified(logits, y), z - x, minimum_norm.inward(gradient, z)

@@ -15,6 +15,7 @@ from bench.core.types import Budget, Classifier, Norm
 from bench.ops import active_set, adam, losses, minimum_norm, norms, passes, rng, tangent_planes
 from bench.ops.active_set import Proposals
 from bench.ops.adam import Adam
+from bench.ops.softened import annealed, softened
 
 _FARTHEST = math.log(1e6)
 _STILL = 0.01
@@ -77,6 +78,7 @@ class _PrimalDual:
     spread: float = bounded(0.5, above=0, high=1)
     refine: int = bounded(10, low=0)
     polish: int = bounded(5, low=0)
+    share: float = bounded(0.0, low=0, high=10)
 
     needs: ClassVar[tuple[str, ...]] = ()
     minimal: ClassVar[bool] = True
@@ -112,7 +114,8 @@ class _PrimalDual:
         """One search from z (N, C, H, W). Updates `proposals`."""
         rows, dual = active_set.everything(x), Dual.begin(proposals.size, self.ratio)
         for step in range(self.steps):
-            margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, y, rows=rows)
+            with softened(annealed(self.share, step, self.steps)):
+                margin, logits, gradient = passes.input_gradient(losses.logit_margin, model, z, y, rows=rows)
             fooled = active_set.misclassified(logits, y)
             proposals.record_smaller(rows, z, fooled, norms.size(z - x, norm))
             push = gradient * norms.per_example(-(-margin).sigmoid(), x)
@@ -144,6 +147,7 @@ class PDGD(_PrimalDual):
         polish: rounds of `bench.ops.tangent_planes` at most that then turn the perturbation toward the nearest
             boundary, which are not in the paper: where logits are small the softplus pushes a fooled image on all the
             same.
+        share: softness of the backward pass at first (see `bench.ops.softened`), which is not in the paper; 0 is exact.
 
     Deviations:
     - the misclassification term is divided by the length of its gradient at the clean image, so that the scale of the

@@ -140,6 +140,10 @@ _EXAMPLES = {
 }
 
 
+_MINIMAL = "minimal"
+"""The one name that takes an attack in brackets: the smallest eps at which that attack succeeds."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """One entry of `--attacks`, `--probes` or `--detector`: a name and the fields that the user set."""
@@ -224,12 +228,16 @@ def _parsed(part: str, kind: str) -> Spec:
             call = ast.parse(f"f({rest}", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise wrong from None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise wrong
-    names = [word.arg for word in call.keywords]
-    if None in names or len(set(names)) < len(names):
+    fields = [(str(word.arg), _literal(word.value, part, kind)) for word in call.keywords if word.arg]
+    if name == _MINIMAL and len(call.args) == 1:  # minimal(strong), minimal(pgd(steps=100))
+        fields.insert(0, ("attack", ast.unparse(call.args[0])))
+    elif call.args:
         raise wrong
-    return Spec(name, tuple((str(word.arg), _literal(word.value, part, kind)) for word in call.keywords))
+    if len(fields) < len(call.keywords) or len({field for field, _ in fields}) < len(fields):
+        raise wrong
+    return Spec(name, tuple(fields))
 
 
 def _literal(node: ast.expr, part: str, kind: str) -> Any:

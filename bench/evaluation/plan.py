@@ -92,6 +92,8 @@ def adaptive_missing(
 
 def _members(preset: Spec, model: Classifier, threat: ThreatModel, trained_with: Mapping[str, Any]) -> list[Spec]:
     """The attacks that a preset stands for; a field set on it is set on those of them that have it."""
+    if preset.name == MINIMAL and "attack" in dict(preset.fields):
+        return [Spec("bisection", preset.fields)]
     adaptive = preset.name == ADAPTIVE
     fit = [Spec(name) for name, kind in _adaptive(threat, trained_with).items() if not missing_needs(kind, model)]
     members = fit if adaptive else parse_specs(_COMPLEMENTARY[threat.norm])

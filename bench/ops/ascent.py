@@ -12,12 +12,10 @@ from torch import Tensor
 from bench.core.types import Budget, Classifier, Objective
 from bench.ops import active_set, losses, norms, passes, rng
 from bench.ops.active_set import Proposals
-from bench.ops.softened import softened
+from bench.ops.softened import annealed, softened
 
 _DIRECTION = -2
 """What a key is folded with for the direction of a diversified start."""
-_EXACT_FROM = 0.7
-"""The share of the steps after which a softened backward pass is exact."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Schedule:
 
     def softness(self, step: int) -> float:
         """The share by which the backward pass is softened at a step."""
-        return self.share * max(0.0, 1 - step / (_EXACT_FROM * self.steps))
+        return annealed(self.share, step, self.steps)
 
     def keep(self, which: Tensor) -> Schedule:
         """The schedule of some of the images."""

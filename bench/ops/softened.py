@@ -164,6 +164,15 @@ def _without_input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[st
     return kwargs if args else {name: value for name, value in kwargs.items() if name != "input"}
 
 
+_EXACT_FROM = 0.7
+"""The share of an attack's steps after which its backward passes are exact."""
+
+
+def annealed(share: float, step: int, steps: int) -> float:
+    """The share at a step of so many: it falls along a line to 0 at 70 % of them."""
+    return share * max(0.0, 1 - step / (_EXACT_FROM * steps))
+
+
 @contextmanager
 def softened(share: float) -> Iterator[None]:
     """Inside, backward passes are softened by `share` of each layer's standard deviation; exact where it is 0."""
