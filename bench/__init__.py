@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.api import Run, evaluate, load_run
+    from bench.api import Run, certify, evaluate, load_run
     from bench.core.types import UserError
 
-__all__ = ["Run", "UserError", "evaluate", "load_run"]
+__all__ = ["Run", "UserError", "certify", "evaluate", "load_run"]
 
-_HOMES = {"Run": "bench.api", "UserError": "bench.core.types", "evaluate": "bench.api", "load_run": "bench.api"}
+_HOMES = dict.fromkeys(("Run", "certify", "evaluate", "load_run"), "bench.api") | {"UserError": "bench.core.types"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from bench.core.specs import parse_eps
 from bench.core.text import printable
 from bench.core.types import Checkpoint, ImageSet, Norm, UserError
+from bench.evaluation.certification import images as certification
 from bench.evaluation.request import Request, Subject, first_of_each_class
 from bench.evaluation.run import in_memory, prepare
 from bench.models import checkpoints
 from bench.models.search_copy import Dtype
 from bench.report import certified, measures, render, run_table
-from bench.store import runs
+from bench.store import certificates, runs
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,6 +140,35 @@ def evaluate(
     finally:
         model.to(home)
     return Run(made.verdicts, made.record, searches=made.searches)
+
+
+def certify(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    norm: Norm = "linf",
+    eps: float | str = 8 / 255,
+    *,
+    method: str | None = None,
+) -> pd.DataFrame:
+    """Lower bounds of a model's margins on images (N, C, H, W) in [0, 1] with labels (N,): the rows of `certified.csv`.
+
+    What `true` proves, and for which models, is what `bench certify` says. `method` is "ibp", "crown-ibp" or "crown";
+    None tries them in turn. The model keeps its mode, its weights and its device.
+
+    Raises:
+        UserError: images out of range, a norm without bounds, or a layer that is not supported.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is {type(model).__name__}, not an nn.Module: wrap the function in a module")
+    data = _image_set(images, labels)
+    if not len(data) or not bool(((data.images >= 0) & (data.images <= 1)).all()):
+        raise UserError("images are none, or not all in [0, 1]: give at least one, scaled to [0, 1]")
+    home = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    try:
+        return certificates.frame(certification.of_images(model.cpu(), data, norm, parse_eps(str(eps)), method))
+    finally:
+        model.to(home)
 
 
 def _image_set(images: Tensor, labels: Tensor) -> ImageSet:

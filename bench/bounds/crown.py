@@ -15,9 +15,12 @@ from torch import Tensor
 
 from bench.bounds.interval import Bounds, Interval
 from bench.bounds.layers import Rectifier
+from bench.bounds.region import ROUNDS
 
-_ROWS = 2**22
-"""How many values of rows are worked on at once."""
+_ROWS = 2**18
+"""How many values of rows are worked on at once: as many as a processor's cache holds."""
+_ROUGH = 2
+"""Rounds for an l2 ball where only a rectifier's lines depend on the bound."""
 _LINE = 8 * 2.0**-53
 """The share by which the offset of an upper line is raised: what it is computed of rounds three times."""
 
@@ -46,7 +49,7 @@ def lines(interval: Interval, marks: Tensor) -> Lines:
     return Lines(below, slope, offset)
 
 
-def lower(bounds: Bounds, rows: Tensor, place: int, stop: int = 0) -> Tensor:
+def lower(bounds: Bounds, rows: Tensor, place: int, stop: int = 0, rounds: int = ROUNDS) -> Tensor:
     """Lower bounds (R,) of <row, values that enter layer `place`>, rounding taken off.
 
     Args:
@@ -54,16 +57,17 @@ def lower(bounds: Bounds, rows: Tensor, place: int, stop: int = 0) -> Tensor:
         rows: coefficients (R, *shape).
         place: the layer; the number of layers for the logits.
         stop: the layer at which the backward pass ends, in the interval that enters it; 0 for the region itself.
+        rounds: see `Region.least`.
     """
     between = bounds.network.layers[stop:place]
     chunk = max(1, _ROWS // max(torch.Size(shape).numel() for shape in [rows.shape[1:], *(k.inputs for k in between)]))
     known = {
         k: lines(bounds.entering[k], layer.marks) for k, layer in bounds.network.rectifiers.items() if stop <= k < place
     }
-    return torch.cat([_backward(bounds, part, place, stop, known) for part in torch.split(rows, chunk)])
+    return torch.cat([_backward(bounds, part, place, stop, rounds, known) for part in torch.split(rows, chunk)])
 
 
-def _backward(bounds: Bounds, rows: Tensor, place: int, stop: int, known: dict[int, Lines]) -> Tensor:
+def _backward(bounds: Bounds, rows: Tensor, place: int, stop: int, rounds: int, known: dict[int, Lines]) -> Tensor:
     total = torch.zeros(len(rows), dtype=torch.float64)
     products = torch.zeros(len(rows), dtype=torch.float64)
     for k in range(place - 1, stop - 1, -1):
@@ -79,7 +83,7 @@ def _backward(bounds: Bounds, rows: Tensor, place: int, stop: int, known: dict[i
             rows = layer.transposed(rows)
     entering = bounds.entering[stop]
     products += 4 * rows.abs().flatten(1) @ entering.largest.flatten()
-    least = total + (entering.least(rows) if stop else bounds.region.least(rows))
+    least = total + (entering.least(rows) if stop else bounds.region.least(rows, rounds))
     return least - bounds.network.rounding * (products + total.abs() + least.abs())
 
 
@@ -101,8 +105,8 @@ def _tightened(bounds: Bounds, place: int, chosen: Tensor) -> Interval:
         rows = torch.zeros(len(part), len(low), dtype=torch.float64)
         rows[torch.arange(len(part)), part] = 1.0
         rows = rows.view(len(part), *shape)
-        low[part] = torch.maximum(low[part], lower(bounds, rows, place))
-        high[part] = torch.minimum(high[part], -lower(bounds, -rows, place))
+        low[part] = torch.maximum(low[part], lower(bounds, rows, place, rounds=_ROUGH))
+        high[part] = torch.minimum(high[part], -lower(bounds, -rows, place, rounds=_ROUGH))
     return Interval(low.view(shape), high.view(shape))
 
 

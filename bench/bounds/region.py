@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.core.types import Norm, UserError
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
-_ROUNDS = 6
+ROUNDS = 8
 """How often the multiplier of an l2 ball is improved; a bound is valid after any of them."""
 
 
@@ -43,17 +43,20 @@ class Region:
         """The largest absolute value of each pixel."""
         return torch.maximum(self.low.abs(), self.high.abs())
 
-    def least(self, rows: Tensor) -> Tensor:
-        """A lower bound (R,) of <row, x> over the region for each of rows (R, C, H, W), but for rounding."""
+    def least(self, rows: Tensor, rounds: int = ROUNDS) -> Tensor:
+        """A lower bound (R,) of <row, x> over the region for each of rows (R, C, H, W), but for rounding.
+
+        `rounds` of an l2 ball make it tighter.
+        """
         flat = rows.flatten(1)
         low, high, center = (part.flatten() for part in (self.low, self.high, self.center))
         boxed = torch.minimum(flat * low, flat * high).sum(1)
         if self.norm == "linf" or not self.eps:
             return boxed
-        return torch.maximum(boxed, flat @ center + _within_ball(flat, low - center, high - center, self.eps))
+        return torch.maximum(boxed, flat @ center + _within_ball(flat, low - center, high - center, self.eps, rounds))
 
 
-def _within_ball(rows: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+def _within_ball(rows: Tensor, low: Tensor, high: Tensor, eps: float, rounds: int) -> Tensor:
     """Lower bounds (R,) of <row, delta> over low <= delta <= high and ||delta||_2 <= eps, by weak duality.
 
     For every multiplier m > 0, the least of <row, delta> + m / 2 (||delta||^2 - eps^2) over the box is such a bound,
@@ -63,7 +66,7 @@ def _within_ball(rows: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
     length = rows.square().sum(1).sqrt()
     multiplier = length / eps
     best = -eps * length
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         m = multiplier.clamp(min=1e-300)[:, None]
         free = -rows / m
         delta = free.clamp(low, high)

@@ -40,14 +40,14 @@ def certify(
     """
     from bench.cli.progress import CertifyProgress
     from bench.core.specs import parse_eps_grid
-    from bench.evaluation import certification
+    from bench.evaluation.certification import stored_run
     from bench.report import certified, run_table
 
     grid = None if eps is None else parse_eps_grid(eps)
     progress = CertifyProgress(sys.stderr)
     how = {"model": model, "trusted": trusted, "data_dir": data_dir, "command": typed(), "told": progress}
     try:
-        made, known = certification.certify(directory, norm, grid, method, **how)  # type: ignore[arg-type]
+        made, known = stored_run.certify(directory, norm, grid, method, **how)  # type: ignore[arg-type]
     finally:
         progress.close()
     certified.write(made, known, directory)

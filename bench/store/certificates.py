@@ -131,6 +131,11 @@ def load(directory: Path | None, run: Record) -> Certificates | None:
     return Certificates(table, record)
 
 
+def frame(made: Iterable[Row]) -> pd.DataFrame:
+    """Rows as the table that `load` would read back."""
+    return _parsed(text(made).encode(), Path(ROWS))
+
+
 def rows(table: pd.DataFrame) -> Iterator[Row]:
     """The rows of a table."""
     for cells in table.to_dict("records"):

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import load_run
+from bench import certify, load_run
 from bench.bounds.margins import METHODS
 from bench.core.types import UserError
-from bench.evaluation import certification
+from bench.data import loading
+from bench.evaluation.certification import stored_run
+from bench.models import checkpoints
 from bench.store import certificates
 
 COLUMNS = ["index", "label", "norm", "eps", "certified", "lower_bound", "method", "seconds"]
@@ -123,7 +125,7 @@ def test_a_stopped_certification_goes_on(run, bench, monkeypatch):
     whole = _rows(run)[COLUMNS[:-1]]
     for name in ("certified.csv", "certified.json"):
         (run / name).unlink()
-    monkeypatch.setattr(certification, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(stored_run, "_SAVE_EVERY", 0.0)
     seen = []
 
     def stop(row, total):
@@ -132,13 +134,13 @@ def test_a_stopped_certification_goes_on(run, bench, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        certification.certify(run, told=stop)
+        stored_run.certify(run, told=stop)
     part = certificates.load(run, load_run(run).record)
     assert part is not None
     assert not part.record.finished
     assert 0 < len(part.table) < 24
     again = []
-    certification.certify(run, told=lambda row, total: again.append(row.index))
+    stored_run.certify(run, told=lambda row, total: again.append(row.index))
     assert set(again).isdisjoint(part.table["index"])
     assert _rows(run)[COLUMNS[:-1]].equals(whole)
 
@@ -147,7 +149,7 @@ def test_what_is_there_is_not_made_again(run, bench):
     assert bench("certify", "run").code == 0
     before = (run / "certified.csv").read_bytes(), (run / "certified.json").read_bytes()
     made = []
-    certification.certify(run, told=lambda row, total: made.append(row))
+    stored_run.certify(run, told=lambda row, total: made.append(row))
     assert not made
     assert ((run / "certified.csv").read_bytes(), (run / "certified.json").read_bytes()) == before
 
@@ -278,3 +280,43 @@ def test_certificates_of_other_weights_are_refused(run, bench):
 def test_methods_of_files_are_those_of_bounds():
     assert (certificates.METHODS[0], *METHODS) == certificates.METHODS[:1] + METHODS
     assert certificates.METHODS[1:] == METHODS
+
+
+def test_a_sweep_is_certified_at_each_eps(bench):
+    sweep = (
+        "sweep-eps",
+        "--model",
+        "tiny",
+        "--attack",
+        "pgd(steps=5)",
+        "--eps",
+        "0,0.02,0.2",
+        "-n",
+        "12",
+        "--out",
+        "sweep",
+    )
+    assert bench(*sweep).code == 0
+    curve = Path("sweep/curve.csv").read_bytes()
+    assert bench("certify", "sweep").code == 0
+    assert Path("sweep/curve.csv").read_bytes() == curve
+    table = pd.read_csv("sweep/certified_table.csv")
+    assert table["eps"].tolist() == [0, 0.02, 0.2]
+    assert table["certified_accuracy"].is_monotonic_decreasing
+    assert (table["certified_accuracy"] <= table["robust_accuracy"]).all()
+    assert table["certified_accuracy"][0] == table["clean_accuracy"][0]
+    assert "certified %" in Path("sweep/curve.md").read_text()
+
+
+def test_from_python_it_is_the_same(run, bench):
+    assert bench("certify", "run").code == 0
+    data = loading.load("digits").select(slice(24))
+    model = checkpoints.load("tiny").model.train()
+    made = certify(model, data.images, data.labels, eps="0.1")
+    kept = COLUMNS[:-1]
+    assert made[kept].equals(load_run(run).certified()[kept])
+    assert model.training
+    with pytest.raises(UserError, match="no bounds for l1"):
+        certify(model, data.images, data.labels, "l1", 1.0)
+    with pytest.raises(UserError, match="unknown method 'best'"):
+        certify(model, data.images, data.labels, method="best")

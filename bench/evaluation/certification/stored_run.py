@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from bench.bounds import margins
 from bench.bounds.network import Network, network
-from bench.bounds.region import NORMS, Region
-from bench.core import verdicts
-from bench.core.types import NOT_FINITE, Norm, UserError
+from bench.bounds.region import NORMS
+from bench.core.types import Norm, UserError
 from bench.evaluation import identity, trust
+from bench.evaluation.certification.images import Image, certified
 from bench.evaluation.judge import settled
 from bench.evaluation.stored_data import clean_images
 from bench.models import checkpoints
@@ -43,16 +43,6 @@ class Asked:
     norm: Norm
     eps: tuple[tuple[float, str], ...]
     methods: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image (C, H, W) to be certified, its label, the prediction on it, and its place in the data."""
-
-    x: Tensor
-    label: int
-    clean_pred: int
-    index: int
 
 
 def asked(
@@ -224,28 +214,3 @@ def _record(run: Record, wanted: Asked, old: Certificates | None, command: str) 
         seconds=old.record.seconds if old else 0.0,
         **known,
     )
-
-
-def certified(
-    net: Network,
-    image: Image,
-    norm: Norm,
-    eps: float,
-    methods: tuple[str, ...] = margins.METHODS,
-    floor: Row | None = None,
-) -> Row:
-    """What can be proven of one image: that none which the judge calls lawful is misclassified.
-
-    So the radius is not eps but what is lawful at it, rounding of float32 storage included. `floor` is the row at a
-    larger eps: its bound holds here too.
-    """
-    began = time.monotonic()
-    about = (image.index, image.label, norm, eps)
-    if image.clean_pred not in (image.label, NOT_FINITE):
-        return Row(*about, "false", None, "clean", 0.0)
-    region = Region.around(image.x, norm, verdicts.allowed(eps, image.x.numel(), norm))
-    made = margins.margin(net, region, image.label, methods)
-    value = None if made.failed or image.clean_pred == NOT_FINITE else made.value
-    verdict: certificates.Verdict = "failed" if value is None else "true" if value > 0 else "unknown"
-    row = Row(*about, verdict, value, made.method, round(time.monotonic() - began, 4))
-    return certificates.at_least(row, floor)

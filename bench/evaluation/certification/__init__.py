@@ -1,0 +1,1 @@
+"""Images and stored runs certified: what no attack can break."""
