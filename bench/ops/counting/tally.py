@@ -44,17 +44,23 @@ class Tally:
         self.trail = Trail()
 
     def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
-        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += forwards
-        self.not_finite[rows] |= bad
-        self.backwards[rows] += backwards
+        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity.
+
+        A place that is named several times, for several points of one image, counts as often.
+        """
+        self.add_each(rows, torch.full_like(rows, forwards), torch.full_like(rows, backwards), bad)
 
     def add_all(self, rows: Tensor, other: Tally) -> None:
         """Add what was counted for other images, which are `rows` (n,) here."""
-        self.forwards[rows] += other.forwards
-        self.backwards[rows] += other.backwards
-        self.not_finite[rows] |= other.not_finite
+        self.add_each(rows, other.forwards, other.backwards, other.not_finite)
         self.trail.extend(rows, other.trail)
+
+    def add_each(self, rows: Tensor, forwards: Tensor, backwards: Tensor, bad: Tensor) -> None:
+        """As `add`, with a number of passes (n,) for each."""
+        # Indexed assignment would count a repeated place once.
+        self.forwards.index_add_(0, rows, forwards)
+        self.backwards.index_add_(0, rows, backwards)
+        self.not_finite |= torch.zeros_like(self.forwards).index_add_(0, rows, bad.long()) > 0
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -113,9 +119,7 @@ def count(
         return tally, None
     places = tally.places[rows]
     heard, through, back = tally.limit.pay(places, forwards, backwards)
-    tally.forwards.index_add_(0, rows, through)
-    tally.backwards.index_add_(0, rows, back)
-    tally.not_finite[rows[bad & heard]] = True
+    tally.add_each(rows, through, back, bad & heard)
     asked, logits = answer
     # Of a method of the model the answer is features, which name no class.
     if asked is tally.limit.model and tally.labels is not None:
@@ -166,8 +170,7 @@ def charge(rows: Tensor, forwards: int, backwards: int) -> None:
     through, back = torch.full_like(rows, forwards), torch.full_like(rows, backwards)
     if tally.limit is not None:
         through, back = tally.limit.take(tally.places[rows], through, back)
-    tally.forwards[rows] += through
-    tally.backwards[rows] += back
+    tally.add_each(rows, through, back, torch.zeros_like(rows, dtype=torch.bool))
 
 
 def affordable(rows: Tensor, forwards: int) -> Tensor:
