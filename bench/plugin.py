@@ -4,7 +4,8 @@ An attack is a frozen dataclass whose fields are its parameters. It has the clas
 model must have), `norms` (in which sizes are measured, the preferred one first) and `minimal` (looks for the smallest
 perturbation and ignores eps), and is called with the model, images x (N, C, H, W) in [0, 1], labels y (N,), a `Budget`
 and keys (N,) for random draws. It returns x_adv, and the clean image where it failed. `adaptive = True` makes it one of
-`adaptive`. In a file of one's own it is named `file.py:Class`; in `bench/attacks/`, `register` gives it a name.
+`adaptive`. In a file of one's own it is named `file.py:Class`; in a folder of
+`bench/attacks/`, `register` gives it a name.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.attacks.cw import CW
-from bench.attacks.ddn import DDN
-from bench.attacks.deepfool import DeepFool
-from bench.attacks.fmn import FMN
-from bench.attacks.pgd import PGD
+from bench.attacks.budgeted.pgd import PGD
+from bench.attacks.minimal.cw import CW
+from bench.attacks.minimal.ddn import DDN
+from bench.attacks.minimal.deepfool import DeepFool
+from bench.attacks.minimal.fmn import FMN
 from bench.core.types import Norm
 from tests.support.oracles import Rectified, attack, images
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
-from bench.attacks.apgd_engine import checkpoints
-from bench.attacks.apgd_l1 import onto_ball_in_box, stages
-from bench.attacks.fab import FAB, FABT, onto_plane
-from bench.attacks.square import Square, eta
+from bench.attacks.budgeted.apgd import APGDCE, APGDDLR, APGDT
+from bench.attacks.budgeted.apgd_engine import checkpoints
+from bench.attacks.budgeted.apgd_l1 import onto_ball_in_box, stages
+from bench.attacks.gradient_free.square import Square, eta
+from bench.attacks.minimal.fab import FAB, FABT, onto_plane
 from bench.core.types import Budget, Norm, UserError
 from bench.ops import losses, norms, passes, rng
 from tests.support.oracles import Linear, Rectified, attack, images

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.alma import ALMA
-from bench.attacks.fab import FABT
-from bench.attacks.hsj import HopSkipJump
-from bench.attacks.pdgd import PDGD, PDPGD, proximal
-from bench.attacks.pgd import PGD
-from bench.attacks.spsa import SPSA
-from bench.attacks.transfer import Transfer
+from bench.attacks.budgeted.pgd import PGD
+from bench.attacks.budgeted.transfer import Transfer
+from bench.attacks.gradient_free.hsj import HopSkipJump
+from bench.attacks.gradient_free.spsa import SPSA
+from bench.attacks.minimal.alma import ALMA
+from bench.attacks.minimal.fab import FABT
+from bench.attacks.minimal.pdgd import PDGD, PDPGD, proximal
 from bench.core.types import Norm, UserError
 from bench.ops import active_set, norms, tangent_planes
 from tests.attacks.test_oracles import SHAPE, Broken, Constant, agreed, inner

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.attacks.alma import ALMA
-from bench.attacks.ddn import DDN
-from bench.attacks.deepfool import DeepFool
-from bench.attacks.fab import FAB, FABT
-from bench.attacks.fmn import FMN
-from bench.attacks.pdgd import PDGD, PDPGD
+from bench.attacks.minimal.alma import ALMA
+from bench.attacks.minimal.ddn import DDN
+from bench.attacks.minimal.deepfool import DeepFool
+from bench.attacks.minimal.fab import FAB, FABT
+from bench.attacks.minimal.fmn import FMN
+from bench.attacks.minimal.pdgd import PDGD, PDPGD
 from bench.core.from_specs import attack_from
 from bench.core.specs import parse_specs
 from bench.core.types import Norm

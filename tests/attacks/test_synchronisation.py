@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.attacks.adaptive import Margin
-from bench.attacks.apgd import APGDCE, APGDT
-from bench.attacks.cw import CW
-from bench.attacks.ddn import DDN
-from bench.attacks.fgsm import MIM
-from bench.attacks.fmn import FMN
-from bench.attacks.pgd import PGD
-from bench.attacks.square import Square
+from bench.attacks.budgeted.adaptive import Margin
+from bench.attacks.budgeted.apgd import APGDCE, APGDT
+from bench.attacks.budgeted.fgsm import MIM
+from bench.attacks.budgeted.pgd import PGD
+from bench.attacks.gradient_free.square import Square
+from bench.attacks.minimal.cw import CW
+from bench.attacks.minimal.ddn import DDN
+from bench.attacks.minimal.fmn import FMN
 from bench.core.types import Budget, Norm
 from bench.ops import active_set, passes, rng
 from tests.attacks.test_counting import Rowwise

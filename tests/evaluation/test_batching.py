@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.attacks.pgd import PGD
+from bench.attacks.budgeted.pgd import PGD
 from bench.core.types import UserError
 from bench.evaluation import batching
 from tests.support import subjects

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bench
-from bench.attacks.autoattack import AutoAttack, AutoAttackCustom
+from bench.attacks.ensembles.autoattack import AutoAttack, AutoAttackCustom
 from bench.core.registry import attacks
 from bench.core.types import ThreatModel, UserError
 from bench.evaluation import eps_order

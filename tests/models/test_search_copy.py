@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.pgd import PGD
+from bench.attacks.budgeted.pgd import PGD
 from bench.core.registry import architectures
 from bench.core.types import UserError
 from bench.models import precision, search_copy

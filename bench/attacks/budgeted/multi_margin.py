@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bench.attacks.adaptive import Adaptive
+from bench.attacks.budgeted.adaptive import Adaptive
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Classifier

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.attacks.apgd_engine import Iterates
+from bench.attacks.budgeted.apgd_engine import Iterates
 from bench.ops import norms
 
 _SHRINK, _SETTLED, _LEAST_STEP = 1.5, 0.95, 0.1

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.attacks.soft import FINAL
+from bench.attacks.budgeted.soft import FINAL
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm, Scene

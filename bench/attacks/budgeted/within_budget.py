@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bench.attacks.cw import CW
-from bench.attacks.deepfool import DeepFool
+from bench.attacks.minimal.cw import CW
+from bench.attacks.minimal.deepfool import DeepFool
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Attack, Budget, Classifier, Norm

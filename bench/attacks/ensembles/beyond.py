@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.attacks.beyond.islands import Islands
-from bench.attacks.ensemble import Ensemble, Stages
-from bench.attacks.strong import Strong
+from bench.attacks.budgeted.islands import Islands
+from bench.attacks.ensembles.ensemble import Ensemble, Stages
+from bench.attacks.ensembles.strong import Strong
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Norm, Scene

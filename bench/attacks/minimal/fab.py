@@ -126,7 +126,7 @@ def nearest(values: Tensor, slopes: Tensor, norm: Norm) -> tuple[Tensor, Tensor]
 @attacks.register("fab")
 @dataclass(frozen=True)
 class FAB(_FAB):
-    """Fast adaptive boundary attack, untargeted; see `bench.attacks.fab` for the algorithm and its fields.
+    """Fast adaptive boundary attack, untargeted; see `bench.attacks.minimal.fab` for the algorithm and its fields.
 
     Each step linearises the difference of every other logit to the true one and heads for the nearest boundary, which
     costs one forward pass and a backward pass for each other class.
@@ -140,7 +140,7 @@ class FAB(_FAB):
 @attacks.register("fab_t")
 @dataclass(frozen=True)
 class FABT(_FAB):
-    """Fast adaptive boundary attack toward each of the `targets` classes that come closest; see `bench.attacks.fab`.
+    """Fast adaptive boundary attack toward each of the `targets` classes that come closest; see this module.
 
     Those are the highest logits on the clean image, which is run once for them; all other classes if there are fewer. A
     step costs one forward and one backward pass.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
-from bench.attacks.ensemble import Ensemble, Stages
-from bench.attacks.fab import FAB, FABT
-from bench.attacks.square import Square
+from bench.attacks.budgeted.apgd import APGDCE, APGDDLR, APGDT
+from bench.attacks.ensembles.ensemble import Ensemble, Stages
+from bench.attacks.gradient_free.square import Square
+from bench.attacks.minimal.fab import FAB, FABT
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Attack, Norm, Scene, UserError

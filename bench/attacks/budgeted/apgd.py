@@ -21,8 +21,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bench.attacks.apgd_engine import Criterion, HalvedSteps, Iterates, climb
-from bench.attacks.apgd_l1 import SparseSteps, inside, onto_ball_in_box, stages
+from bench.attacks.budgeted.apgd_engine import Criterion, HalvedSteps, Iterates, climb
+from bench.attacks.budgeted.apgd_l1 import SparseSteps, inside, onto_ball_in_box, stages
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm
@@ -99,7 +99,7 @@ class _AutoPGD:
 @attacks.register("apgd_ce")
 @dataclass(frozen=True)
 class APGDCE(_AutoPGD):
-    """Auto-PGD on cross-entropy, the first attack of AutoAttack; see `bench.attacks.apgd` for the algorithm.
+    """Auto-PGD on cross-entropy, the first attack of AutoAttack; see `bench.attacks.budgeted.apgd` for the algorithm.
 
     Args:
         steps: steps of a run.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from bench.attacks.apgd import APGDCE, APGDDLR, APGDT
-from bench.attacks.ensemble import Ensemble, Stages
-from bench.attacks.pma import PMA
-from bench.attacks.soft import Soft
-from bench.attacks.square import Square
+from bench.attacks.budgeted.apgd import APGDCE, APGDDLR, APGDT
+from bench.attacks.budgeted.pma import PMA
+from bench.attacks.budgeted.soft import Soft
+from bench.attacks.ensembles.ensemble import Ensemble, Stages
+from bench.attacks.gradient_free.square import Square
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Norm, Scene

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.attacks.fmn import FMN
+from bench.attacks.minimal.fmn import FMN
 from bench.core.fields import bounded
 from bench.core.from_specs import attack_from
 from bench.core.registry import attacks

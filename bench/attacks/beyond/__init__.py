@@ -1,1 +1,0 @@
-"""A search with populations, and the ensemble that sends it after what `strong` leaves."""

@@ -1,0 +1,1 @@
+"""Attacks under a budget that follow the gradient."""

@@ -1,0 +1,1 @@
+"""Attacks in turn, each on what those before it left."""

@@ -1,0 +1,1 @@
+"""Attacks that use no gradient of the model."""
