@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench.core.specs import parse_eps
+from bench.core.eps import parse_eps
 from bench.core.text import printable
 from bench.core.types import Checkpoint, ImageSet, Norm, UserError
 from bench.evaluation.certification import images as certification

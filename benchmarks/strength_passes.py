@@ -18,8 +18,8 @@ import pandas as pd
 
 from bench.core.arguments import OUT, PATH
 from bench.core.entry import enter
+from bench.core.eps import parse_eps
 from bench.core.files import write_atomically
-from bench.core.specs import parse_eps
 from bench.core.text import as_file_name
 from bench.core.types import UserError
 from bench.report import canvas, measures, render

@@ -67,8 +67,8 @@ _FEW = {"madry_digits": 60, "mat_digits": 60, "cifar_cnn_a_adv": 40}
 """Images that minimal attacks meet."""
 _BATCH = 64
 _ABLATION = (
-    "What each part of soft is worth: images left standing, of the first n that are right, summed over the seeds; passes "
-    "and CPU seconds an image left standing."
+    "What each part of soft is worth: images left standing, of the first n that are right, summed over seeds; passes "
+    "an image left standing, and CPU seconds in all."
 )
 _SOFTENED = (
     "Minimal attacks with an exact and a softened backward pass, and by smaller and smaller budgets: median size, mean "
@@ -180,11 +180,9 @@ def main(seeds: int, only: str | None, out: Path) -> None:
     torch.set_num_threads(1)
     chosen = {name: count for name, count in _MODELS.items() if only in (None, name)}
     few = {name: count for name, count in _FEW.items() if name in chosen}
-    lines = [
-        line
-        for subject in _subjects(chosen)
-        for line in ablation(subject, range(1 if "wrn" in subject.name else seeds))
-    ]
+    lines = []
+    for subject in _subjects(chosen):
+        lines += ablation(subject, range(1 if "wrn" in subject.name else seeds))
     render.write(out, "ablation", pd.DataFrame(lines), _ABLATION)
     sizes = [line for subject in _subjects(few) for line in minimal(subject)]
     if sizes:

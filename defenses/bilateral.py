@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.core.eps import parse_eps
 from bench.core.registry import defenses
-from bench.core.specs import parse_eps
 from bench.core.types import Classifier, UserError
 from bench.ops import losses, passes, rng
 from bench.ops.adversarial_labels import LabelAdversary, Solution, soft_cross_entropy

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bench.core.specs import parse_eps, threat_model
+from bench.core.eps import parse_eps, threat_model
 from bench.core.types import Budget, Norm, Objective, ThreatModel
 from bench.ops.ascent import Schedule, ascend
 from bench.ops.frozen import frozen

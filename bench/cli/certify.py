@@ -39,7 +39,7 @@ def certify(
     Exit 0: done; 1: an image is both certified and broken; 2: it could not be tried.
     """
     from bench.cli.progress import CertifyProgress
-    from bench.core.specs import parse_eps_grid
+    from bench.core.eps import parse_eps_grid
     from bench.evaluation.certification import stored_run
     from bench.report import certified, run_table
 

@@ -20,7 +20,7 @@ from bench.core.types import UserError
 def run(until_sound: bool, extend: bool, **options: Any) -> None:
     """Attack a model, write verdicts.csv, table.csv, table.tex, run.json and curve.png, and audit the run."""
     from bench.cli import workflows
-    from bench.core.specs import parse_eps
+    from bench.core.eps import parse_eps
 
     eps = None if options["eps"] is None else [(parse_eps(options["eps"]), options["eps"])]
     request = made_request(options, options["attacks"], eps)
@@ -38,7 +38,7 @@ def sweep_eps(**options: Any) -> None:
     from dataclasses import replace
 
     from bench.cli import workflows
-    from bench.core.specs import parse_eps_grid
+    from bench.core.eps import parse_eps_grid
 
     eps = None if options["eps"] is None else parse_eps_grid(options["eps"])
     if options["bisect"] and options["independent"]:

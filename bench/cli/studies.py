@@ -51,7 +51,7 @@ def detect(
     **options: Any,
 ) -> None:
     """Fit a detector, try it on other images under attacks and a joint one: detect.json, scores.csv, table.csv."""
-    from bench.core.specs import parse_eps
+    from bench.core.eps import parse_eps
     from bench.evaluation import detection
     from bench.evaluation.request import Request
     from bench.report import detection_table

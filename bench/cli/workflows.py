@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.cli.options import typed
 from bench.cli.progress import Progress
-from bench.core.specs import spelled
+from bench.core.eps import spelled
 from bench.core.terminal import announce
 from bench.core.types import UserError
 from bench.evaluation.request import Request, subject

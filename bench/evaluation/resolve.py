@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.core.specs import threat_model
+from bench.core.eps import threat_model
 from bench.core.types import Checkpoint, Classifier, ThreatModel, UserError
 from bench.evaluation.plan import Planned, plan
 from bench.evaluation.request import Request, Subject

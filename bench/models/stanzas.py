@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.core.eps import parse_eps, threat_model
 from bench.core.fields import Wording, build
 from bench.core.outline import outlines
 from bench.core.places import is_file, shipped
 from bench.core.registry import model_sources, suggestion
-from bench.core.specs import parse_eps, threat_model
 from bench.core.text import shown
 from bench.core.toml import read_tables, read_toml
 from bench.core.types import NORMS, Checkpoint, ThreatModel, UserError

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from bench.core import registry
+from bench.core.eps import parse_eps
 from bench.core.files import write_atomically
-from bench.core.specs import parse_eps
 from bench.core.text import as_file_name
 from bench.core.types import UserError
 from bench.papers import published

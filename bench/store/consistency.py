@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.core import verdicts
-from bench.core.specs import parse_eps
+from bench.core.eps import parse_eps
 from bench.core.types import NORMS, NOT_FINITE, UserError
 from bench.store.record import Record
 

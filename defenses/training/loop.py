@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from bench.core.eps import parse_eps
 from bench.core.files import remove_leftovers, write_atomically
 from bench.core.registry import attacks
-from bench.core.specs import parse_eps
 from bench.core.types import Budget, ImageSet, UserError
 from bench.ops import passes, rng
 from bench.ops.devices import device_named

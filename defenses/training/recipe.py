@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bench.core.eps import parse_eps, threat_model
 from bench.core.fields import bounded
 from bench.core.registry import defenses, suggestion
-from bench.core.specs import parse_eps, threat_model
 from bench.core.types import Norm, ThreatModel
 from defenses.defense import Defense
 from defenses.training.parsing import fault, part_of, raw_recipe

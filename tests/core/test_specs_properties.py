@@ -13,7 +13,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from bench.core.specs import Spec, parse_eps, parse_eps_grid, parse_specs, spelled
+from bench.core.eps import parse_eps, parse_eps_grid, spelled
+from bench.core.specs import Spec, parse_specs
 from bench.core.types import UserError
 
 NUMBERS = st.one_of(

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.core import registry
+from bench.core.eps import parse_eps, parse_eps_grid
 from bench.core.fields import settable
 from bench.core.from_specs import attack_from, check_trained_with, from_spec
-from bench.core.specs import Spec, parse_eps, parse_eps_grid, parse_specs
+from bench.core.specs import Spec, parse_specs
 from tests.fuzz.cases import NUMBERS, TEXTS, VALUES, fuzzed, taken
 
 ATTACKS = sorted(registry.attacks)

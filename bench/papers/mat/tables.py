@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from bench.core.eps import parse_eps
 from bench.core.registry import tables
-from bench.core.specs import parse_eps
 from bench.papers.beside import Cells, Key, Measured, Printed, accuracy, beside, fraction, sizes, steps, together
 from bench.papers.mat.systems import printed, printed_pgd, system
 from bench.papers.systems import System
