@@ -42,17 +42,22 @@ class Tally:
         self.trail = Trail()
 
     def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
-        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity."""
-        self.forwards[rows] += forwards
-        self.not_finite[rows] |= bad
-        self.backwards[rows] += backwards
+        """Count some forward and backward passes for images `rows` (n,), of which `bad` (n,) met NaN or infinity.
+
+        A place that is named several times, for several points of one image, counts as often.
+        """
+        self._add(rows, torch.full_like(rows, forwards), torch.full_like(rows, backwards), bad)
 
     def add_all(self, rows: Tensor, other: Tally) -> None:
         """Add what was counted for other images, which are `rows` (n,) here."""
-        self.forwards[rows] += other.forwards
-        self.backwards[rows] += other.backwards
-        self.not_finite[rows] |= other.not_finite
+        self._add(rows, other.forwards, other.backwards, other.not_finite)
         self.trail.extend(rows, other.trail)
+
+    def _add(self, rows: Tensor, forwards: Tensor, backwards: Tensor, bad: Tensor) -> None:
+        # Indexed assignment would count a repeated place once.
+        self.forwards.index_add_(0, rows, forwards)
+        self.backwards.index_add_(0, rows, backwards)
+        self.not_finite |= torch.zeros_like(self.forwards).index_add_(0, rows, bad.long()) > 0
 
 
 _tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -106,8 +111,7 @@ def charge(rows: Tensor, forwards: int, backwards: int) -> None:
     """Count passes that another library made, the same number for each image of `rows` (n,)."""
     tally = _tally.get()
     if tally is not None:
-        tally.forwards[rows] += forwards
-        tally.backwards[rows] += backwards
+        tally.add(rows, torch.zeros_like(rows, dtype=torch.bool), forwards, backwards)
 
 
 def _pad(tensor: Tensor) -> Tensor:

@@ -1,0 +1,125 @@
+"""Search with populations: many softened ascents whose best points are crossed and climb again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.attacks.soft import LAST
+from bench.core.fields import bounded
+from bench.core.registry import attacks
+from bench.core.types import Budget, Classifier, Norm
+from bench.ops import norms, rng, targets
+from bench.ops.active_set import Proposals
+from bench.ops.ascent import Schedule
+from bench.ops.norms import Ball
+from bench.ops.population import crossover
+from bench.ops.population.crowd import Crowd, climb, repeated
+
+_TARGETS = 2
+"""Classes that islands take as targets in turn."""
+_SHARPNESS = 4.0
+"""How fast a mask goes from one parent to the other."""
+_PATCH = (0.15, 0.5)
+"""The smallest and the largest side of a patch in units of the image's."""
+
+
+@attacks.register("islands")
+@dataclass(frozen=True)
+class Islands:
+    """Populations of points for each image, one after the other until a point is misclassified.
+
+    An island is a population that climbs toward a class, the nearest two in turn (MALT, see `bench.ops.targets`). It
+    begins with random starts, each climbing as `soft` does. A generation makes children: two of the best points,
+    blended by a smooth random mask; of half of the children a rectangle is set anew; each then climbs a little. The
+    best of points and children go on. The image is done with its first misclassified point.
+
+    Args:
+        islands: populations at most.
+        first: number of the first island, which says whose turn its target is.
+        starts: random starts of an island, and points that go on from generation to generation.
+        steps: steps of each start.
+        generations: generations of an island.
+        children: children of a generation.
+        polish: steps that each child climbs.
+        pace: first step size of a child in units of eps; that of a start is eps.
+        share: width of the softened derivative in standard deviations of a layer's pre-activations; 0 is exact.
+    """
+
+    islands: int = bounded(5, low=1)
+    first: int = bounded(0, low=0)
+    starts: int = bounded(24, low=2)
+    steps: int = bounded(60, low=1)
+    generations: int = bounded(40, low=0)
+    children: int = bounded(24, low=1)
+    polish: int = bounded(20, low=1)
+    pace: float = bounded(0.5, above=0)
+    share: float = bounded(0.3, low=0, high=10)
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    minimal: ClassVar[bool] = False
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
+        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
+        proposals, ball = Proposals(x), Ball.around(x, budget)
+        rows = (ball.eps > 0).nonzero().squeeze(1)
+        nearest = targets.nearest(model, x[rows], y[rows], budget.norm, _TARGETS, rows=rows)
+        # As many points at once as the caller has images, so that they need no more memory than any other attack.
+        at_once = max(1, len(x) // max(self.starts, self.children))
+        for at in range(0, len(rows), at_once):
+            part = slice(at, at + at_once)
+            self._search(model, ball, y, nearest[part], keys, rows[part], proposals)
+        return proposals.x_adv
+
+    def _search(
+        self, model: Classifier, ball: Ball, y: Tensor, nearest: Tensor, keys: Tensor, rows: Tensor, to: Proposals
+    ) -> None:
+        """Search for images at places `rows` (n,) of the batch, island by island."""
+        for island in range(self.islands):
+            left = to.stands(rows).nonzero().squeeze(1)
+            rows, nearest = rows[left], nearest[left]
+            if not len(rows):
+                return
+            target = nearest[:, (self.first + island) % nearest.shape[1]]
+            empty = ball.x.new_zeros(len(rows), 0)
+            crowd = Crowd(
+                rows,
+                ball.keep(rows),
+                y[rows],
+                target,
+                rng.fold(keys[rows], island),
+                empty.view(len(rows), 0, *ball.x.shape[1:]),
+                empty,
+            )
+            self._island(model, crowd, to)
+
+    def _island(self, model: Classifier, crowd: Crowd, proposals: Proposals) -> None:
+        keys = crossover.child_keys(crowd.keys, 0, self.starts)
+        z = torch.stack([crowd.ball.sample(part) for part in keys.unbind(1)], 1)
+        self._climb(model, crowd, z, self.steps, 1.0, proposals)
+        for generation in range(1, self.generations + 1):
+            if not len(crowd):
+                return
+            keys = crossover.child_keys(crowd.keys, generation, self.children)
+            self._climb(model, crowd, self._children(crowd, keys), self.polish, self.pace, proposals)
+
+    def _climb(
+        self, model: Classifier, crowd: Crowd, z: Tensor, steps: int, pace: float, proposals: Proposals
+    ) -> None:
+        schedule = Schedule(steps, pace * crowd.ball.eps.float(), last=LAST / pace, share=self.share)
+        crowd.join(*climb(model, crowd, z, schedule, proposals), self.starts)
+
+    def _children(self, crowd: Crowd, keys: Tensor) -> Tensor:
+        """Children (n, M, C, H, W) of the points of each image, by keys (n, M)."""
+        image = torch.arange(len(crowd), device=keys.device)[:, None]
+        first, second = (place.view_as(keys) for place in crossover.parents(keys.flatten(), crowd.z.shape[1]))
+        ball, own = repeated(crowd.ball, keys.shape[1]), keys.flatten()
+        mask = crossover.smooth_mask(rng.fold(own, 2), *crowd.z.shape[3:], sharpness=_SHARPNESS)
+        z = crossover.blended(crowd.z[image, first].flatten(0, 1), crowd.z[image, second].flatten(0, 1), mask)
+        anew = crossover.patched(z, ball, rng.fold(own, 3), *_PATCH)
+        odd = torch.arange(keys.shape[1], device=keys.device).repeat(len(keys)) % 2 == 1
+        return torch.where(norms.per_example(odd, z), anew, z).view(*keys.shape, *z.shape[1:])

@@ -1,0 +1,1 @@
+"""Search with a population of points for each image: climb, cross, select."""
