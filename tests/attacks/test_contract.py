@@ -14,7 +14,8 @@ from bench.core.types import Budget
 from bench.ops import norms
 from tests.support import subjects
 
-_QUICK = {"steps": 8, "starts": 3, "children": 3, "generations": 2, "polish": 2, "islands": 2, "searches": 3, "draws": 3, "queries": 60, "samples": 6, "model": "another"}
+_QUICK = {"steps": 8, "searches": 3, "draws": 3, "queries": 60, "samples": 6, "model": "another"}
+_QUICK |= {"islands": 2, "starts": 3, "generations": 2, "children": 3, "polish": 2}
 _CASES = [(name, norm) for name, kind in attacks.items() for norm in kind.norms]
 _COUNT = 9
 

@@ -34,6 +34,7 @@ class Beyond:
         children: children of a generation.
         polish: steps that each child climbs.
         share: width of the softened derivative.
+        pieces: linear pieces of a ReLU net that an island's last points climb through.
     """
 
     islands: int = bounded(5, low=1)
@@ -43,6 +44,7 @@ class Beyond:
     children: int = bounded(24, low=1)
     polish: int = bounded(20, low=1)
     share: float = bounded(0.3, low=0, high=10)
+    pieces: int = bounded(8, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")

@@ -18,6 +18,7 @@ from bench.ops.ascent import Schedule
 from bench.ops.norms import Ball
 from bench.ops.population import crossover
 from bench.ops.population.crowd import Crowd, climb, repeated
+from bench.ops.population.last_climb import climb_pieces
 
 _TARGETS = 2
 """Classes that islands take as targets in turn."""
@@ -35,7 +36,9 @@ class Islands:
     An island is a population that climbs toward a class, the nearest two in turn (MALT, see `bench.ops.targets`). It
     begins with random starts, each climbing as `soft` does. A generation makes children: two of the best points,
     blended by a smooth random mask; of half of the children a rectangle is set anew; each then climbs a little. The
-    best of points and children go on. The image is done with its first misclassified point.
+    best of points and children go on. The image is done with its first misclassified point. In linf, if the net is
+    affine but for its ReLUs, the best points that nearly are end with linear programmes (see
+    `bench.ops.pieces.programme`); in l2 they would be programmes with a quadratic constraint, and are left out.
 
     Args:
         islands: populations at most.
@@ -47,6 +50,7 @@ class Islands:
         polish: steps that each child climbs.
         pace: first step size of a child in units of eps; that of a start is eps.
         share: width of the softened derivative in standard deviations of a layer's pre-activations; 0 is exact.
+        pieces: linear pieces of a ReLU net that an island's last points climb through, solved exactly; 0 is none.
     """
 
     islands: int = bounded(5, low=1)
@@ -58,6 +62,7 @@ class Islands:
     polish: int = bounded(20, low=1)
     pace: float = bounded(0.5, above=0)
     share: float = bounded(0.3, low=0, high=10)
+    pieces: int = bounded(8, low=0)
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
@@ -106,10 +111,10 @@ class Islands:
                 return
             keys = crossover.child_keys(crowd.keys, generation, self.children)
             self._climb(model, crowd, self._children(crowd, keys), self.polish, self.pace, proposals)
+        if self.pieces:
+            climb_pieces(model, crowd, self.pieces, proposals)
 
-    def _climb(
-        self, model: Classifier, crowd: Crowd, z: Tensor, steps: int, pace: float, proposals: Proposals
-    ) -> None:
+    def _climb(self, model: Classifier, crowd: Crowd, z: Tensor, steps: int, pace: float, proposals: Proposals) -> None:
         schedule = Schedule(steps, pace * crowd.ball.eps.float(), last=LAST / pace, share=self.share)
         crowd.join(*climb(model, crowd, z, schedule, proposals), self.starts)
 
@@ -118,8 +123,8 @@ class Islands:
         image = torch.arange(len(crowd), device=keys.device)[:, None]
         first, second = (place.view_as(keys) for place in crossover.parents(keys.flatten(), crowd.z.shape[1]))
         ball, own = repeated(crowd.ball, keys.shape[1]), keys.flatten()
-        mask = crossover.smooth_mask(rng.fold(own, 2), *crowd.z.shape[3:], sharpness=_SHARPNESS)
-        z = crossover.blended(crowd.z[image, first].flatten(0, 1), crowd.z[image, second].flatten(0, 1), mask)
+        mask = crossover.smooth_mask(rng.fold(own, 2), (crowd.z.shape[3], crowd.z.shape[4]), _SHARPNESS)
+        z = crossover.blended(crowd.z[image, first].flatten(0, 1), crowd.z[image, second].flatten(0, 1), mask, ball)
         anew = crossover.patched(z, ball, rng.fold(own, 3), *_PATCH)
         odd = torch.arange(keys.shape[1], device=keys.device).repeat(len(keys)) % 2 == 1
         return torch.where(norms.per_example(odd, z), anew, z).view(*keys.shape, *z.shape[1:])

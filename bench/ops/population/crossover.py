@@ -30,12 +30,13 @@ def parents(keys: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return first, other
 
 
-def smooth_mask(keys: Tensor, height: int, width: int, sharpness: float) -> Tensor:
-    """Masks (N, 1, height, width) in [0, 1] of low frequency: noise on a coarse grid, interpolated, through a sigmoid.
+def smooth_mask(keys: Tensor, size: tuple[int, int], sharpness: float) -> Tensor:
+    """Masks (N, 1, H, W) of low frequency in [0, 1], of a `size` (H, W).
 
-    Each mask has a grid of its own, of 2 to 8 cells across.
+    Noise on a coarse grid, 2 to 8 cells across as each mask draws, interpolated; `sharpness` is the slope of the
+    sigmoid that it goes through.
     """
-    low, high = _GRID
+    (height, width), (low, high) = size, _GRID
     cells = low + rng.integers(rng.fold(keys, 0), high - low + 1)
     draws = rng.normal(rng.fold(keys, 1), (1, high + 1, high + 1))
     lines = torch.arange(height, device=keys.device), torch.arange(width, device=keys.device)
@@ -46,9 +47,12 @@ def smooth_mask(keys: Tensor, height: int, width: int, sharpness: float) -> Tens
     return torch.sigmoid(sharpness * noise)
 
 
-def blended(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
-    """Points (N, C, H, W) between two others, by masks (N, 1, H, W): between points of a ball, so inside it."""
-    return torch.lerp(second, first, mask)
+def blended(first: Tensor, second: Tensor, mask: Tensor, ball: Ball) -> Tensor:
+    """Points (N, C, H, W) between two others, pixel by pixel, by masks (N, 1, H, W); projected to the ball.
+
+    In linf they lie in it but for rounding, in l2 pixels of one and of the other may be longer than either.
+    """
+    return ball.project(torch.lerp(second, first, mask))
 
 
 def patched(z: Tensor, ball: Ball, keys: Tensor, smallest: float, largest: float) -> Tensor:

@@ -80,8 +80,10 @@ def climb(
     count, shape, length = z.shape[1], z.shape[2:], schedule.step_size
 
     def spread() -> tuple[Ball, Tensor, Tensor, Tensor, Tensor]:
-        parts = (crowd.y, crowd.target, crowd.rows, length)
-        return repeated(crowd.ball, count), *(part.repeat_interleave(count, 0) for part in parts)
+        y, target, rows, size = (
+            part.repeat_interleave(count, 0) for part in (crowd.y, crowd.target, crowd.rows, length)
+        )
+        return repeated(crowd.ball, count), y, target, rows, size
 
     def leave(logits: Tensor, step: int | None) -> Tensor | None:
         """Record finds; the places of the points that go on where images leave after this step."""

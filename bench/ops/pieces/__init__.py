@@ -1,0 +1,1 @@
+"""The linear pieces of a ReLU net: held still, and climbed exactly."""

@@ -1,0 +1,49 @@
+"""The last climb of a population: its best points, if they are nearly misclassified, from linear piece to piece."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.core.types import Classifier
+from bench.ops import active_set, draws, passes
+from bench.ops.active_set import Proposals
+from bench.ops.pieces.held import HeldNet, is_affine
+from bench.ops.pieces.programme import polished
+from bench.ops.population.crowd import Crowd
+
+_NEAR = 0.02
+"""How far below zero a margin may be, in standard deviations of its image's logits: programmes gain less than this."""
+_POINTS = 2
+"""Points of an image that climb."""
+
+
+def climb_pieces(model: Classifier, crowd: Crowd, pieces: int, proposals: Proposals) -> None:
+    """Climb from the best points of each image through at most so many pieces, and record what is misclassified.
+
+    Nothing is done in norms other than linf, for a model that draws random numbers, and for a net that is not affine
+    with its ReLUs held.
+    """
+    if crowd.ball.bounds is None or draws.averaged(model) is not None:
+        return
+    for place, row in enumerate(crowd.rows.unbind()):
+        net = HeldNet(model, int(crowd.y[place]), int(crowd.target[place]))
+        _climb(net, crowd, place, pieces, proposals)
+        passes.charge(row[None], net.forwards, net.backwards)
+
+
+def _climb(net: HeldNet, crowd: Crowd, place: int, pieces: int, proposals: Proposals) -> None:
+    row, y = crowd.rows[place : place + 1], crowd.y[place : place + 1]
+    low, high = (bound[place : place + 1] for bound in crowd.ball.bounds or ())
+    points, values = crowd.z[place][:_POINTS], crowd.value[place][:_POINTS]
+    for z, value in zip(torch.split(points, 1), values.tolist(), strict=True):
+        net.forwards += 1
+        with torch.no_grad():
+            spread = float(net.model(z).std())
+        if not value > -_NEAR * spread or not is_affine(net, z):
+            return
+        better = polished(net, z, low, high, pieces)
+        logits = passes.outputs(net.model, better, rows=row)
+        fooled = active_set.misclassified(logits, y)
+        proposals.record(row, better, fooled)
+        if bool(fooled):
+            return
