@@ -1,40 +1,37 @@
-"""Beyond: the strong ensemble, then islands on what it leaves."""
+"""`beyond`: the stages of `strong`, then islands on what they leave."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from torch import Tensor
-
-from bench.attacks.autoattack import Stages
 from bench.attacks.beyond.islands import Islands
-from bench.attacks.pma import PMA
-from bench.attacks.soft import Soft
+from bench.attacks.ensemble import Ensemble, Stages
+from bench.attacks.strong import Strong
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Classifier, Norm
-from bench.ops import passes, rng
-from bench.ops.active_set import Proposals
+from bench.core.types import Norm, Scene
+
+_BOUND: Mapping[str, Any] = {"bound": True}
 
 
 @attacks.register("beyond")
 @dataclass(frozen=True)
-class Beyond:
-    """The stages of `strong`, then a search with populations, island by island, each on what is left.
+class Beyond(Ensemble):
+    """The stages of `strong`, then a search with populations, island by island: what AutoAttack cannot break.
 
-    For the images of which one wants to be as sure as an attack can make: an island takes some 22,000 passes. See
-    `islands` for its parts.
+    An island takes some 22,000 passes an image, and each is a stage with a row of its own. See `islands` for its parts.
 
     Args:
-        islands: islands, each a stage of its own.
-        starts: see `islands`, as are the others.
+        islands: islands at most.
+        starts: random starts of an island, and points that go on from generation to generation.
         steps: steps of each start.
         generations: generations of an island.
         children: children of a generation.
         polish: steps that each child climbs.
-        share: width of the softened derivative.
-        pieces: linear pieces of a ReLU net that an island's last points climb through.
+        share: width of the softened derivative, of islands and of `strong`; 0 is exact.
+        pieces: linear pieces of a ReLU net that an island's last points climb through; 0 is none.
     """
 
     islands: int = bounded(5, low=1)
@@ -45,27 +42,16 @@ class Beyond:
     polish: int = bounded(20, low=1)
     share: float = bounded(0.3, low=0, high=10)
     pieces: int = bounded(8, low=0)
+    strong: Strong = field(default=Strong(), repr=False, metadata=_BOUND)
 
-    needs: ClassVar[tuple[str, ...]] = ()
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
-    minimal: ClassVar[bool] = False
+    def bind(self, scene: Scene) -> Beyond:
+        """Take note of what `strong` asks for."""
+        return replace(self, strong=replace(self.strong.bind(scene), share=self.share))
 
     def stages(self, norm: Norm) -> Stages:
         """Names and attacks, in order."""
-        yield "soft", Soft()
-        yield "pma", PMA()
-        own: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "islands"}
+        yield from self.strong.stages(norm)
+        shared = {"starts", "steps", "generations", "children", "polish", "share", "pieces"}
+        own: dict[str, Any] = {name: getattr(self, name) for name in shared}
         for island in range(self.islands):
-            yield f"island_{island + 1}", Islands(islands=1, first=island, **own)
-
-    def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
-        """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
-        eps, proposals = budget.bound("beyond"), Proposals(x)
-        for turn, (_, stage) in enumerate(self.stages(budget.norm)):
-            rows = proposals.missing
-            if not len(rows):
-                break
-            with passes.among(rows):
-                z = stage(model, x[rows], y[rows], Budget(budget.norm, eps[rows]), rng.fold(keys[rows], turn))
-            proposals.record(rows, z, (z != x[rows]).flatten(1).any(1))
-        return proposals.x_adv
+            yield f"island_{island + 1}", Islands(islands=1, first=island, softens=self.strong.softens, **own)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.attacks.soft import LAST
+from bench.attacks.soft import FINAL
 from bench.core.fields import bounded
 from bench.core.registry import attacks
-from bench.core.types import Budget, Classifier, Norm
+from bench.core.types import Budget, Classifier, Norm, Scene
 from bench.ops import norms, rng, targets
 from bench.ops.active_set import Proposals
 from bench.ops.ascent import Schedule
@@ -63,10 +63,15 @@ class Islands:
     pace: float = bounded(0.5, above=0)
     share: float = bounded(0.3, low=0, high=10)
     pieces: int = bounded(8, low=0)
+    softens: str = field(default="", repr=False, compare=False, metadata={"bound": True, "recorded": True})
 
     needs: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
+
+    def bind(self, scene: Scene) -> Islands:
+        """Take note of what a softened backward pass reaches."""
+        return replace(self, softens=scene.softens())
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, budget: Budget, keys: Tensor) -> Tensor:
         """Return x_adv (N, C, H, W); see `bench.core.types.Attack`."""
@@ -115,7 +120,7 @@ class Islands:
             climb_pieces(model, crowd, self.pieces, proposals)
 
     def _climb(self, model: Classifier, crowd: Crowd, z: Tensor, steps: int, pace: float, proposals: Proposals) -> None:
-        schedule = Schedule(steps, pace * crowd.ball.eps.float(), last=LAST / pace, share=self.share)
+        schedule = Schedule(steps, pace * crowd.ball.eps.float(), final=FINAL / pace, share=self.share)
         crowd.join(*climb(model, crowd, z, schedule, proposals), self.starts)
 
     def _children(self, crowd: Crowd, keys: Tensor) -> Tensor:
