@@ -122,8 +122,8 @@ class Attack(Protocol):
         norms: the norms it can work in, the preferred one first.
         minimal: whether it looks for the smallest perturbation and ignores eps.
 
-    Two more are optional: `gradient_free = True` says that it uses no gradient of the model, `fewest_classes` how many
-    classes it needs.
+    More are optional: `gradient_free = True` says that it uses no gradient of the model, `fewest_classes` how many
+    classes it needs, `points` how many points of an image it puts through the model at once, if that is not one.
     """
 
     needs: ClassVar[tuple[str, ...]]

@@ -101,7 +101,7 @@ def chunks(job: Job, attacks: Sequence[Planned]) -> list[Chunk]:
     for planned in attacks:
         # Independent eps are rows of one batch; otherwise an image meets one of them at a time.
         at_once = len(epsilons(planned, job.threats)) if job.order == "independent" else 1
-        images = max(1, job.batch_size // at_once)
+        images = max(1, job.batch_size // at_once // getattr(planned.attack, "points", 1))
         result += [Chunk(planned, at, min(at + images, len(job.data))) for at in range(0, len(job.data), images)]
     return result
 

@@ -44,6 +44,11 @@ class Beyond(Ensemble):
     pieces: int = bounded(8, low=0)
     strong: Strong = field(default=Strong(), repr=False, metadata=_BOUND)
 
+    @property
+    def points(self) -> int:
+        """Points of an image that go through the model at once."""
+        return max(self.starts, self.children)
+
     def bind(self, scene: Scene) -> Beyond:
         """Take note of what `strong` asks for."""
         return replace(self, strong=replace(self.strong.bind(scene), share=self.share))

@@ -69,6 +69,11 @@ class Islands:
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     minimal: ClassVar[bool] = False
 
+    @property
+    def points(self) -> int:
+        """Points of an image that go through the model at once."""
+        return max(self.starts, self.children)
+
     def bind(self, scene: Scene) -> Islands:
         """Take note of what a softened backward pass reaches."""
         return replace(self, softens=scene.softens())
@@ -78,34 +83,15 @@ class Islands:
         proposals, ball = Proposals(x), Ball.around(x, budget)
         rows = (ball.eps > 0).nonzero().squeeze(1)
         nearest = targets.nearest(model, x[rows], y[rows], budget.norm, _TARGETS, rows=rows)
-        # As many points at once as the caller has images, so that they need no more memory than any other attack.
-        at_once = max(1, len(x) // max(self.starts, self.children))
-        for at in range(0, len(rows), at_once):
-            part = slice(at, at + at_once)
-            self._search(model, ball, y, nearest[part], keys, rows[part], proposals)
-        return proposals.x_adv
-
-    def _search(
-        self, model: Classifier, ball: Ball, y: Tensor, nearest: Tensor, keys: Tensor, rows: Tensor, to: Proposals
-    ) -> None:
-        """Search for images at places `rows` (n,) of the batch, island by island."""
         for island in range(self.islands):
-            left = to.stands(rows).nonzero().squeeze(1)
+            left = proposals.stands(rows).nonzero().squeeze(1)
             rows, nearest = rows[left], nearest[left]
             if not len(rows):
-                return
+                break
             target = nearest[:, (self.first + island) % nearest.shape[1]]
-            empty = ball.x.new_zeros(len(rows), 0)
-            crowd = Crowd(
-                rows,
-                ball.keep(rows),
-                y[rows],
-                target,
-                rng.fold(keys[rows], island),
-                empty.view(len(rows), 0, *ball.x.shape[1:]),
-                empty,
-            )
-            self._island(model, crowd, to)
+            crowd = Crowd.empty(rows, ball.keep(rows), y[rows], target, rng.fold(keys[rows], self.first + island))
+            self._island(model, crowd, proposals)
+        return proposals.x_adv
 
     def _island(self, model: Classifier, crowd: Crowd, proposals: Proposals) -> None:
         keys = crossover.child_keys(crowd.keys, 0, self.starts)

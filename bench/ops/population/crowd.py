@@ -43,6 +43,12 @@ class Crowd:
     z: Tensor
     value: Tensor
 
+    @classmethod
+    def empty(cls, rows: Tensor, ball: Ball, y: Tensor, target: Tensor, keys: Tensor) -> Crowd:
+        """A crowd without points."""
+        value = ball.x.new_zeros(len(rows), 0)
+        return cls(rows, ball, y, target, keys, ball.x[:, None][:, :0], value)
+
     def __len__(self) -> int:
         return len(self.rows)
 
