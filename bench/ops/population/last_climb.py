@@ -23,12 +23,15 @@ def climb_pieces(model: Classifier, crowd: Crowd, pieces: int, proposals: Propos
     Nothing is done in norms other than linf, for a model that draws random numbers, and for a net that is not affine
     with its ReLUs held.
     """
-    if crowd.ball.bounds is None or draws.averaged(model) is not None:
+    if not pieces or crowd.ball.bounds is None or draws.averaged(model) is not None:
         return
     for place, row in enumerate(crowd.rows.unbind()):
         net = HeldNet(model, int(crowd.y[place]), int(crowd.target[place]))
         _climb(net, crowd, place, pieces, proposals)
         passes.charge(row[None], net.forwards, net.backwards)
+    left = proposals.stands(crowd.rows).nonzero().squeeze(1)
+    if len(left) < len(crowd):
+        active_set.cut(crowd, left)
 
 
 def _climb(net: HeldNet, crowd: Crowd, place: int, pieces: int, proposals: Proposals) -> None:
