@@ -48,9 +48,11 @@ class Islands:
         generations: generations of an island.
         children: children of a generation.
         polish: steps that each child climbs.
+        patched: share of the children of which a rectangle is set anew.
         pace: first step size of a child in units of eps; that of a start is eps.
         share: width of the softened derivative in standard deviations of a layer's pre-activations; 0 is exact.
-        pieces: linear pieces of a ReLU net that an island's last points climb through, solved exactly; 0 is none.
+        pieces: linear pieces of a ReLU net that the best points climb through, solved exactly, after the starts and
+            after the last generation; 0 is none.
     """
 
     islands: int = bounded(5, low=1)
@@ -60,7 +62,8 @@ class Islands:
     generations: int = bounded(40, low=0)
     children: int = bounded(24, low=1)
     polish: int = bounded(20, low=1)
-    pace: float = bounded(0.5, above=0)
+    patched: float = bounded(0.5, low=0, high=1)
+    pace: float = bounded(1.0, above=0)
     share: float = bounded(0.3, low=0, high=10)
     pieces: int = bounded(8, low=0)
     softens: str = field(default="", repr=False, compare=False, metadata={"bound": True, "recorded": True})
@@ -97,13 +100,15 @@ class Islands:
         keys = crossover.child_keys(crowd.keys, 0, self.starts)
         z = torch.stack([crowd.ball.sample(part) for part in keys.unbind(1)], 1)
         self._climb(model, crowd, z, self.steps, 1.0, proposals)
+        # What the starts nearly find a few programmes find for less than a generation costs.
+        climb_pieces(model, crowd, self.pieces, proposals)
         for generation in range(1, self.generations + 1):
             if not len(crowd):
                 return
             keys = crossover.child_keys(crowd.keys, generation, self.children)
             self._climb(model, crowd, self._children(crowd, keys), self.polish, self.pace, proposals)
-        if self.pieces:
-            climb_pieces(model, crowd, self.pieces, proposals)
+            if generation == self.generations:
+                climb_pieces(model, crowd, self.pieces, proposals)
 
     def _climb(self, model: Classifier, crowd: Crowd, z: Tensor, steps: int, pace: float, proposals: Proposals) -> None:
         schedule = Schedule(steps, pace * crowd.ball.eps.float(), final=FINAL / pace, share=self.share)
@@ -117,5 +122,7 @@ class Islands:
         mask = crossover.smooth_mask(rng.fold(own, 2), (crowd.z.shape[3], crowd.z.shape[4]), _SHARPNESS)
         z = crossover.blended(crowd.z[image, first].flatten(0, 1), crowd.z[image, second].flatten(0, 1), mask, ball)
         anew = crossover.patched(z, ball, rng.fold(own, 3), *_PATCH)
-        odd = torch.arange(keys.shape[1], device=keys.device).repeat(len(keys)) % 2 == 1
-        return torch.where(norms.per_example(odd, z), anew, z).view(*keys.shape, *z.shape[1:])
+        # Spread over a generation, whose children are alike but for their keys.
+        place = torch.arange(1, keys.shape[1] + 1, device=keys.device, dtype=torch.float64) * self.patched
+        due = (place.floor() > (place - self.patched).floor()).repeat(len(keys))
+        return torch.where(norms.per_example(due, z), anew, z).view(*keys.shape, *z.shape[1:])
