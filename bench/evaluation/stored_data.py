@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.core.types import ImageSet, UserError
 from bench.data import loading
@@ -27,7 +28,7 @@ def against_data(made: runs.Run, kept: Stored, data_dir: str | None) -> Compared
     record = made.record
     name = f"{record.data} {record.split}".strip()
     try:
-        data = loading.load(record.data, record.split or "test", data_dir)
+        data = loading.load(record.data, record.split or "test", data_dir, record.data_options)
     except UserError as fault:
         return Compared(unproven=(f"that clean images and labels are those of {name}, which is not at hand ({fault})",))
     wrong = tuple(_faults(made, kept, data, name))
@@ -44,12 +45,12 @@ def _faults(made: runs.Run, kept: Stored, data: ImageSet, name: str) -> Iterator
     unknown = [index for index in record.indices if index not in order]
     if unknown:
         yield f"{name} has no image {unknown[0]}, which run.json names"
-    images = data.images.numpy()
-    if kept.clean.shape[1:] != images.shape[1:]:
-        yield f"clean images are {kept.clean.shape[1:]}, those of {name} {images.shape[1:]}"
+    shape = tuple(data.images.shape[1:])
+    if kept.clean.shape[1:] != shape:
+        yield f"clean images are {kept.clean.shape[1:]}, those of {name} {shape}"
         return
     stored = [(int(index), place) for place, index in enumerate(kept.clean_indices) if int(index) in order]
-    other = [index for index, place in stored if not np.array_equal(kept.clean[place], images[order[index]])]
+    other = [index for index, place in stored if not np.array_equal(kept.clean[place], _image(data, order[index]))]
     if other:
         yield f"{len(other)} of {len(stored)} clean images are not those of {name}, as image {other[0]}"
     labels = made.verdicts.drop_duplicates(["index", "label"])[["index", "label"]].itertuples(index=False, name=None)
@@ -57,3 +58,9 @@ def _faults(made: runs.Run, kept: Stored, data: ImageSet, name: str) -> Iterator
     wrong = [index for index, label in labels if index in order and known[order[index]] != label]
     if wrong:
         yield f"{len(wrong)} images have other labels than in {name}, as image {wrong[0]}"
+
+
+def _image(data: ImageSet, place: int) -> NDArray[np.float32]:
+    """One image (C, H, W) of a set."""
+    image: NDArray[np.float32] = data.images[place : place + 1][0].numpy()
+    return image
