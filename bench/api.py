@@ -162,7 +162,7 @@ def certify(
     if not isinstance(model, nn.Module):
         raise UserError(f"model is {type(model).__name__}, not an nn.Module: wrap the function in a module")
     data = _image_set(images, labels)
-    if not len(data) or not bool(((data.images >= 0) & (data.images <= 1)).all()):
+    if not len(data) or not bool(((data.images[:] >= 0) & (data.images[:] <= 1)).all()):
         raise UserError("images are none, or not all in [0, 1]: give at least one, scaled to [0, 1]")
     home = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     try:

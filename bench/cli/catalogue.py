@@ -65,7 +65,7 @@ def _catalogue(kind: str, peers: bool = False) -> str:
         lines = [_attack_line(outline) for outline in outlines(kind, registry.attacks.package)]
     elif kind == "data":
         lines = [f"{name:10} {', '.join(dataset.splits)}" for name, dataset in registry.datasets.items()]
-        lines.append("folder:PATH a folder of images, one directory a class")
+        lines += [f"{outline.name + ':...':14} {outline.summary}" for outline in outlines("data_kinds", "bench.data")]
     elif kind in ("tables", "figures"):
         from bench.papers.captions import captions
 

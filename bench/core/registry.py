@@ -86,6 +86,7 @@ class Registry(Generic[T]):
 # What the registries hold is checked where it is registered; here only the words are known.
 attacks: Registry[Any] = Registry("attack", "bench.attacks")
 peers: Registry[Any] = Registry("library of attacks", "bench.attacks.peers")
+data_kinds: Registry[Any] = Registry("kind of data set", "bench.data")
 architectures: Registry[Any] = Registry("architecture", "bench.models.architectures")
 datasets: Registry[Any] = Registry("data set", "bench.data")
 model_sources: Registry[Any] = Registry("source of models", "bench.models.sources")

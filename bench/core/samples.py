@@ -31,5 +31,6 @@ def parse_sample(written: str) -> Sample:
     known = [name for name in get_args(Choice) if (name == choice) == bool(colon) and (name == "auto") != bool(colon)]
     if not known or not (digits.isascii() and digits.isdigit() and len(digits) < 19 and int(digits)):
         remedy = "write a whole number of at least 1, as in -n 1000, -n first:1000 or -n stratified:1000"
-        raise UserError(f"-n {shown(written)} is no number of images: {remedy}")
+        named = digits if not colon and digits.isdecimal() and len(digits) < 19 else shown(written)
+        raise UserError(f"-n {named} is no number of images: {remedy}")
     return Sample(int(digits), known[0])

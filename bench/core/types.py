@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from bench.core.images import Expected, Images
 from bench.core.text import shortened
 
 if TYPE_CHECKING:
@@ -160,13 +161,14 @@ class Scene(Protocol):
 class ImageSet:
     """Labelled images in their official order, or in another that `order` names.
 
-    `images` (N, C, H, W) float32 in [0, 1]; `labels` (N,) int64; `indices` (N,) int64, the place of each image in the
-    whole split; `sha256` of the whole split's content, whatever part of it is held here.
+    `images` (N, C, H, W) float32 in [0, 1], of large sets read as they are asked for: index them; `labels` (N,) int64;
+    `indices` (N,) int64, the place of each image in the whole split; `sha256` of the whole split's content, whatever
+    part of it is held here.
     """
 
     name: str
     split: str
-    images: Tensor
+    images: Images
     labels: Tensor
     indices: Tensor
     sha256: str
@@ -178,7 +180,17 @@ class ImageSet:
 
     def select(self, places: Tensor | slice) -> ImageSet:
         """The images at these places of this set; they keep their official indices."""
-        return replace(self, images=self.images[places], labels=self.labels[places], indices=self.indices[places])
+        part = getattr(self.images, "part", self.images.__getitem__)
+        return replace(self, images=part(places), labels=self.labels[places], indices=self.indices[places])
+
+    @property
+    def is_read_later(self) -> bool:
+        """Whether its images are read as they are asked for: files of bytes, which lie in [0, 1]."""
+        return hasattr(self.images, "part")
+
+    def loaded(self) -> ImageSet:
+        """The same with its images in memory."""
+        return replace(self, images=self.images[:])
 
 
 @dataclass(frozen=True)
@@ -197,19 +209,6 @@ class Verdict:
     broken: bool
     forwards: int
     backwards: int
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a model's own configuration says of the images that it was made for.
-
-    Args:
-        transform: how files become its images: fields of `bench.data.transform.Transform`.
-        classes: the name of each class that it tells apart, in order.
-    """
-
-    transform: Mapping[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

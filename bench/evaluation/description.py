@@ -41,6 +41,7 @@ def described(request: Request, tested: Subject, job: Job, attacks: list[Planned
         split=tested.data.split,
         indices=tuple(tested.data.indices.tolist()),
         sample=tested.sample,
+        data_options=dict(tested.data_options),
         data_sha256=tested.data.sha256,
         data_order=tested.data.order,
         attacks=tuple(_entry(planned) for planned in attacks),

@@ -60,7 +60,7 @@ def training_images(prepared: Prepared, request: Request) -> TrainingImages:
         model: Classifier = checkpoints.load(named).model.to(job.device).requires_grad_(False)
         return model
 
-    return TrainingImages(train.images, train.labels, classes, request.seed, job.batch_size, job.device, encoder)
+    return TrainingImages(train.images[:], train.labels, classes, request.seed, job.batch_size, job.device, encoder)
 
 
 def detect(

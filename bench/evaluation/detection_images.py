@@ -75,12 +75,12 @@ class DetectionImages:
     def clean(self, part: str) -> Examples:
         """The images themselves."""
         job = self.part(part)
-        return Examples(_rows(part, CLEAN, job, job.clean_pred), job.data.images)
+        return Examples(_rows(part, CLEAN, job, job.clean_pred), job.data.images[:])
 
     def noisy(self, part: str, distance: float) -> Examples:
         """Right images with Gaussian noise by key, as far away in l2 as given but for the clipping to [0, 1]."""
         job = self.part(part)
-        images = job.data.images
+        images = job.data.images[:]
         draws = rng.normal(rng.keys(job.seed, job.data.indices, "detect noise"), images.shape[1:])
         x = (images + distance / images.shape[1:].numel() ** 0.5 * draws).clamp(0, 1)
         predicted = judge.predictions(self.training.batched(job.model, x)).cpu()
@@ -100,10 +100,10 @@ class DetectionImages:
         whole = self.part("test")
         right = (whole.clean_pred == whole.data.labels).nonzero().flatten()
         none = self._among(whole, right[:0])
-        tables, images = [_rows("test", detections.JOINT, none, none.clean_pred)], [none.data.images]
+        tables, images = [_rows("test", detections.JOINT, none, none.clean_pred)], [none.data.images[:]]
         for places in torch.split(right, whole.batch_size):
             job = self._among(whole, places)
-            x, y, threat = job.data.images.to(job.device), job.data.labels.to(job.device), job.threats[0]
+            x, y, threat = job.data.images[:].to(job.device), job.data.labels.to(job.device), job.threats[0]
             eps = None if threat.eps is None else x.new_full((len(x),), threat.eps, dtype=torch.float64)
             keys = rng.keys(job.seed, job.data.indices, detections.JOINT).to(job.device)
             x_adv = attack(fitted, level, x, y, Budget(threat.norm, eps), keys)

@@ -53,7 +53,7 @@ def told(record: Record, tested: Subject, job: Job, planned: list[Planned], clas
         sources=sources(tested.checkpoint, planned),
         origin=dict(tested.checkpoint.origin),
         logits_at=logits_at(job.model),
-        behaviour=behaviour(job.model, job.data.images, job.device, job.batch_size),
+        behaviour=behaviour(job.model, job.data.images[:IMAGES], job.device, job.batch_size),
     )
 
 

@@ -105,7 +105,7 @@ def _looked(part: ImageSet, norm: Norm, eps: float, device: str) -> Looked:
     indices = part.indices.to(device)
     bound = torch.full((len(part),), eps, dtype=torch.float64, device=device)
     keys = rng.keys(0, indices, "indicators")
-    return Looked(part.images.to(device), part.labels.to(device), keys, bound, norm)
+    return Looked(part.images[:].to(device), part.labels.to(device), keys, bound, norm)
 
 
 def _letters(right: Sequence[bool], bad: Tensor) -> str:

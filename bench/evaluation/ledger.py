@@ -68,7 +68,7 @@ class Ledger:
         self.lawful = torch.ones_like(self.label, dtype=torch.bool)
         self.forwards, self.backwards = torch.zeros_like(self.label), torch.zeros_like(self.label)
         self.way = torch.full((*self.label.shape, POINTS), torch.nan)
-        self.x_adv = everywhere(part.images) if keep else None
+        self.x_adv = everywhere(part.images[:]) if keep else None
 
     @property
     def _state(self) -> list[Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -65,6 +65,7 @@ class Subject:
     exemplars: Callable[[int], tuple[Tensor, Tensor]]
     notes: tuple[Note, ...] = ()
     sample: str = ""
+    data_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def first_of_each_class(data: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
@@ -87,15 +88,16 @@ def subject(request: Request) -> Subject:
     name = request.data or loaded.checkpoint.data
     if not name:
         raise UserError(f"model {request.model!r} names no data set: give --data (bench list data)")
-    whole = loading.load(name, request.split, request.data_dir)
+    found, options = loading.fitted(loading.find(name), loaded.checkpoint.expected)
+    whole = loading.of_set(found, request.split, request.data_dir)
     if request.n is not None and not 0 < request.n <= len(whole):
         raise UserError(f"-n {request.n} is not possible: {name} {request.split} has 1 to {len(whole)} images")
     data, choice = sampling.taken(whole, request.n, request.sample, request.seed)
 
     def exemplars(per_class: int) -> tuple[Tensor, Tensor]:
-        there = "train" in loading.find(name).splits
-        return first_of_each_class(loading.load(name, "train", request.data_dir) if there else whole, per_class)
+        there = "train" in found.splits
+        return first_of_each_class(loading.of_set(found, "train", request.data_dir) if there else whole, per_class)
 
     partly = None if choice == "stratified" else met_in_part(data.labels, whole.labels)
     notes = () if partly is None else (partly,)
-    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars, notes, choice)
+    return Subject(loaded.model, loaded.checkpoint, loaded.sha256, data, exemplars, notes, choice, options)

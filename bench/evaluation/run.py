@@ -53,7 +53,8 @@ def prepare(request: Request, tested: Subject) -> Iterator[Prepared]:
     """
     device = device_named(request.device)
     model = tested.model.to(device) if hasattr(tested.model, "to") else tested.model
-    checks.check_images(tested.data.images, tested.data.name)
+    known = tested.data.select(slice(0, 32)) if tested.data.is_read_later else tested.data
+    checks.check_images(known.images[:], tested.data.name)
     few = tested.data.images[:16].to(device)
     with seeded(model, request.seed, "run"), precision.precision(tf32=False):
         model = adapted(model, few)
@@ -119,7 +120,7 @@ def _zero_gradients(job: schedule.Job) -> float | None:
     try:
         return checks.zero_gradient_share(
             job.model if job.attacked is None else job.attacked,
-            part.images.to(job.device),
+            part.images[:].to(job.device),
             part.labels.to(job.device),
             job.batch_size,
         )

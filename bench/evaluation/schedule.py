@@ -115,7 +115,7 @@ def perform(job: Job, chunk: Chunk) -> ChunkResult:
 
     An ensemble's stages attack what the ones before left, as judged here; a stage's row says what is left after it.
     """
-    part, planned = job.data.select(slice(chunk.start, chunk.stop)), chunk.planned
+    part, planned = job.data.select(slice(chunk.start, chunk.stop)).loaded(), chunk.planned
     clean_pred = job.clean_pred[chunk.start : chunk.stop]
     bounds = epsilons(planned, job.threats)
     ledgers = {label: Ledger(part, clean_pred, len(bounds), job.keep) for label in planned.labels}
@@ -152,7 +152,7 @@ def _result(
     if every[0].x_adv is None:
         return ChunkResult(chunk, rows, seconds, way)
     x_adv = torch.cat([ledger.x_adv.flatten(0, 1) for ledger in every if ledger.x_adv is not None])
-    x = part.images.repeat_interleave(len(bounds), 0).repeat(len(every), 1, 1, 1)
+    x = part.images[:].repeat_interleave(len(bounds), 0).repeat(len(every), 1, 1, 1)
     return ChunkResult(chunk, rows, seconds, way, x, x_adv)
 
 

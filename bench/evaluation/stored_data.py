@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.types import ImageSet, UserError
@@ -35,7 +36,7 @@ def clean_images(made: runs.Run, data_dir: str | None) -> tuple[Tensor, Tensor]:
     """
     record, home = made.record, made.directory or Path()
     try:
-        data = loading.load(record.data, record.split or "test", data_dir)
+        data = loading.load(record.data, record.split or "test", data_dir, record.data_options)
     except UserError:
         if not (home / signature.IMAGES).exists():
             raise
@@ -47,7 +48,7 @@ def clean_images(made: runs.Run, data_dir: str | None) -> tuple[Tensor, Tensor]:
     if unknown:
         raise UserError(f"{record.data} has no image {unknown[0]}, which run.json names: give the data of the run")
     chosen = data.select(torch.tensor([order[index] for index in record.indices]))
-    return chosen.images, chosen.labels
+    return chosen.images[:], chosen.labels
 
 
 def _kept(made: runs.Run, home: Path) -> tuple[Tensor, Tensor]:
@@ -65,7 +66,7 @@ def against_data(made: runs.Run, kept: Stored, data_dir: str | None) -> Compared
     record = made.record
     name = f"{record.data} {record.split}".strip()
     try:
-        data = loading.load(record.data, record.split or "test", data_dir)
+        data = loading.load(record.data, record.split or "test", data_dir, record.data_options)
     except UserError as fault:
         return Compared(unproven=(f"that clean images and labels are those of {name}, which is not at hand ({fault})",))
     wrong = tuple(_faults(made, kept, data, name))
@@ -82,12 +83,12 @@ def _faults(made: runs.Run, kept: Stored, data: ImageSet, name: str) -> Iterator
     unknown = [index for index in record.indices if index not in order]
     if unknown:
         yield f"{name} has no image {unknown[0]}, which run.json names"
-    clean = data.images.numpy()
-    if kept.clean.shape[1:] != clean.shape[1:]:
-        yield f"clean images are {kept.clean.shape[1:]}, those of {name} {clean.shape[1:]}"
+    shape = tuple(data.images.shape[1:])
+    if kept.clean.shape[1:] != shape:
+        yield f"clean images are {kept.clean.shape[1:]}, those of {name} {shape}"
         return
     stored = [(int(index), place) for place, index in enumerate(kept.clean_indices) if int(index) in order]
-    other = [index for index, place in stored if not np.array_equal(kept.clean[place], clean[order[index]])]
+    other = [index for index, place in stored if not np.array_equal(kept.clean[place], _image(data, order[index]))]
     if other:
         yield f"{len(other)} of {len(stored)} clean images are not those of {name}, as image {other[0]}"
     labels = made.verdicts.drop_duplicates(["index", "label"])[["index", "label"]].itertuples(index=False, name=None)
@@ -95,3 +96,9 @@ def _faults(made: runs.Run, kept: Stored, data: ImageSet, name: str) -> Iterator
     wrong = [index for index, label in labels if index in order and known[order[index]] != label]
     if wrong:
         yield f"{len(wrong)} images have other labels than in {name}, as image {wrong[0]}"
+
+
+def _image(data: ImageSet, place: int) -> NDArray[np.float32]:
+    """One image (C, H, W) of a set."""
+    image: NDArray[np.float32] = data.images[place : place + 1][0].numpy()
+    return image

@@ -160,7 +160,8 @@ class Record(ModelRecord, Versioned):
     """The contents of a `run.json`, its fields in the order of its keys.
 
     `sample` says how the images were chosen: `first` in official order, or `stratified`, of each class its share;
-    nothing where all were taken, and in older runs.
+    nothing where all were taken, and in older runs. `data_options` is what the model's own configuration made of the
+    data: how images were resized and cropped, and which class each directory is.
 
     `eps` and `eps_written` are None in a run of minimal attacks and in a sweep, whose `eps_grid` holds each eps as a
     number and as it was typed. Defaults for older runs: searched in float32, each eps by itself.
@@ -181,6 +182,7 @@ class Record(ModelRecord, Versioned):
     split: str = ""
     indices: tuple[int, ...] = number(low=0)
     sample: str = optional("")
+    data_options: Table = field(default_factory=dict, metadata={"optional": True})
     data_sha256: str = ""
     data_order: str = optional("")
     attacks: tuple[AttackEntry, ...]

@@ -88,7 +88,7 @@ def _epoch(recipe: Recipe, trainee: Trainee, progress: Progress, data: ImageSet,
     torch.manual_seed(_seed(recipe.train.seed, number))
     for module in (trainee.model, trainee.face, trainee.modules):
         module.train()
-    total = torch.zeros((), dtype=torch.float64, device=data.images.device)
+    total = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     batches = list(_batches(recipe, data, number))
     for place, rows in enumerate(batches):
         rate = optimizers.factor(recipe.train, number + (place + 0.5) / len(batches))
@@ -153,13 +153,13 @@ def evaluation(recipe: Recipe, model: nn.Module, data: ImageSet, held_out: Image
         return result
     with frozen(model):
         result["train_accuracy"] = _accuracy(model, data.images[: len(held_out)], data.labels[: len(held_out)])
-        result["held_out_accuracy"] = _accuracy(model, held_out.images, held_out.labels)
+        result["held_out_accuracy"] = _accuracy(model, held_out.images[:], held_out.labels)
         threat, part = recipe.threat(), recipe.evaluation
         if threat is not None and threat.eps is not None:
             size = None if part.step_size is None else parse_eps(part.step_size)
             pgd = attacks["pgd"](steps=part.steps, step_size=size)
             adversarial = []
-            for rows in torch.split(torch.arange(len(held_out), device=held_out.images.device), _EVALUATION_BATCH):
+            for rows in torch.split(torch.arange(len(held_out), device=held_out.labels.device), _EVALUATION_BATCH):
                 x, y = held_out.images[rows], held_out.labels[rows]
                 eps = torch.full((len(x),), threat.eps, dtype=torch.float64, device=x.device)
                 keys = rng.keys(0, held_out.indices[rows], "evaluation")

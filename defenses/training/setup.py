@@ -38,7 +38,7 @@ def images(part: DataPart, device: torch.device, data_dir: str | None = None) ->
 
 
 def _on(device: torch.device, data: ImageSet) -> ImageSet:
-    images, labels, indices = (part.to(device) for part in (data.images, data.labels, data.indices))
+    images, labels, indices = (part.to(device) for part in (data.images[:], data.labels, data.indices))
     return replace(data, images=images, labels=labels, indices=indices)
 
 
@@ -62,11 +62,11 @@ def trainee_of(recipe: Recipe, data: ImageSet) -> Trainee:
     Raises:
         UserError: the model does not fit the images, or lacks what the defense needs.
     """
-    device = data.images.device
+    device = data.labels.device
     model = model_of(recipe).to(device)
     shape = "x".join(map(str, data.images.shape[1:]))
     try:
-        classes = passes.classes(model.eval(), data.images)
+        classes = passes.classes(model.eval(), data.images[:1])
     except RuntimeError:
         raise UserError(f"{recipe.model.arch} cannot take {shape} images: correct model.args") from None
     if classes != len(data.classes):

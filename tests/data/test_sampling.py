@@ -138,9 +138,3 @@ class TestFromTheCommandLine:
         assert said.code in (0, 1), said.err
         first, more = (json.loads(Path(name, "run.json").read_text()) for name in ("r", "r-fix-1"))
         assert first["indices"] == more["indices"] and more["sample"] == "stratified"
-
-    def test_a_detector_takes_such_a_sample_too(self, bench: Callable, folder: Path) -> None:
-        about = ("--model", "tiny", "--data", "folder:set", "--attacks", "fgsm", "--eps", "0.1")
-        bench("detect", *about, "-n", "16", "--detector", "kd", "--out", "d")
-        indices = json.loads(Path("d/detect.json").read_text())["indices"]
-        assert sorted(index // 5 for index in indices) == [label for label in range(4) for _ in range(4)]

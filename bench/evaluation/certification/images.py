@@ -67,10 +67,11 @@ def of_images(model: nn.Module, data: ImageSet, norm: Norm, eps: float, method: 
     """
     if method is not None and method not in margins.METHODS:
         raise UserError(f"unknown method {shown(method)}: give {', '.join(margins.METHODS)}, or None for all in turn")
-    subject: Any = adapted(model, data.images[:16])
+    images = data.images[:]
+    subject: Any = adapted(model, images[:16])
     with frozen(subject):
-        net = network(subject, data.images[:16])
-        parts = [settled(subject, part) for part in torch.split(data.images, _AT_ONCE)]
-    about = zip(data.images, data.labels.tolist(), torch.cat(parts).tolist(), data.indices.tolist(), strict=True)
+        net = network(subject, images[:16])
+        parts = [settled(subject, part) for part in torch.split(images, _AT_ONCE)]
+    about = zip(images, data.labels.tolist(), torch.cat(parts).tolist(), data.indices.tolist(), strict=True)
     methods = margins.METHODS if method is None else (method,)
     return [certified(net, Image(*one), norm, eps, methods) for one in about]

@@ -17,10 +17,11 @@ from urllib.request import getproxies
 import torch
 
 from bench.core.extras import extra, imported
+from bench.core.images import Expected
 from bench.core.places import expanded, is_folder
 from bench.core.registry import model_sources
 from bench.core.terminal import announce
-from bench.core.types import Expected, UserError
+from bench.core.types import UserError
 from bench.models.sources.processors import preprocessing_of, transform_of
 from bench.models.sources.source import Sourced, file_hash, library, loading
 

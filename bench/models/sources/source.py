@@ -13,11 +13,12 @@ from torch import nn
 
 from bench.core.fields import Wording, build
 from bench.core.files import one_line, sha256_of
+from bench.core.images import Expected
 from bench.core.places import expanded, is_file, is_folder
 from bench.core.registry import model_sources
 from bench.core.specs import parse_spec
 from bench.core.text import shown
-from bench.core.types import Expected, ThreatModel, UserError
+from bench.core.types import ThreatModel, UserError
 from bench.models.preprocessing import NOTHING, Preprocessing
 
 _WORDING = Wording(unknown="{what} takes no {field!r}: {remedy}", value="{what}: {field} cannot be {value}: {remedy}")

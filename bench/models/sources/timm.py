@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from bench.core.extras import extra, imported
 from bench.core.fields import bounded
+from bench.core.images import Expected
 from bench.core.places import expanded, is_folder
 from bench.core.registry import model_sources, suggestion
-from bench.core.types import Expected, UserError
+from bench.core.types import UserError
 from bench.models.preprocessing import Preprocessing
 from bench.models.sources.source import Sourced, a_file, file_hash, library, loading
 from bench.models.weights import fit, read_tensors, size_of
