@@ -90,7 +90,9 @@ def compared(ensembles: list[Tried]) -> list[dict[str, Any]]:
                 "attack": mine.attack,
                 "seed": record.seed,
                 "robust": len(standing),
-                "passes": (standing["forwards"] + standing["backwards"]).mean().round(),
+                "passes": round(float((standing["forwards"] + standing["backwards"]).mean()))
+                if len(standing)
+                else None,
                 "only": len(ours - theirs) if theirs is not None else None,
                 "missed": len(theirs - ours) if theirs is not None else None,
             }
