@@ -33,9 +33,8 @@ _MODELS = {
     "mat_digits": 200,
     "trades_digits": 200,
     "cifar_cnn_a_adv": 300,
-    "trades_mnist_smallcnn": 100,
-    "natural_mnist_cnn": 100,
-    "madry_wrn": 50,
+    "trades_mnist_smallcnn": 60,
+    "madry_wrn": 40,
 }
 """Images of each, the first ones of the test split."""
 _PARTS = {
