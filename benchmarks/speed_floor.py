@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from bench.ops import passes
+from bench.ops.counting import tally
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ def recorded() -> Iterator[list[Pass]]:
     """The schedule of everything that is counted inside the block; for a run that is not timed."""
     schedule: list[Pass] = []
 
-    class Recorder(passes.Tally):
+    class Recorder(tally.Tally):
         def add(self, rows: Tensor, bad: Tensor, forwards: int, backwards: int) -> None:
             super().add(rows, bad, forwards, backwards)
             schedule.append(Pass(len(rows), backwards))
 
-    with mock.patch.object(passes, "Tally", Recorder):
+    with mock.patch.object(tally, "Tally", Recorder):
         yield schedule
 
 

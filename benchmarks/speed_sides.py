@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.attacks.peers.adapter import imported
 from bench.core import verdicts
+from bench.core.extras import imported
 from bench.core.types import Budget, ImageSet, Norm, ThreatModel
 from bench.evaluation import batching, judge
 from bench.evaluation import schedule as trials

@@ -18,11 +18,11 @@ from typing import Any
 import click
 import pandas as pd
 import torch
-from bench.attacks.soft import Soft
-from bench.attacks.strong import Strong
 from torch import Tensor
 
 from bench.attacks.budgeted.islands import Islands
+from bench.attacks.budgeted.soft import Soft
+from bench.attacks.ensembles.strong import Strong
 from bench.core.files import write_atomically
 from bench.core.types import Attack, Budget
 from bench.evaluation.request import Request, subject

@@ -7,13 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from bench.attacks.pma import PMA
-from bench.attacks.strong import Strong
 from scipy.optimize import linprog
 from torch import nn
 
 from bench.attacks.budgeted.islands import Islands
+from bench.attacks.budgeted.pma import PMA
 from bench.attacks.ensembles.beyond import Beyond
+from bench.attacks.ensembles.strong import Strong
 from bench.core.types import Budget
 from bench.ops import norms, passes, rng
 from bench.ops.norms import Ball

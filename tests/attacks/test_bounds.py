@@ -14,7 +14,7 @@ from bench.core.values import Bounds
 from tests.attacks.test_contract import _attack as quick
 from tests.support import subjects
 
-_FREE = {"transfer.model", "transfer.attack"}
+_FREE = {"bisection.attack", "transfer.model", "transfer.attack"}
 """Fields of any text: names of models and attacks, looked up where they are used."""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.eps import parse_eps, parse_eps_grid, spelled
-from bench.core.specs import Spec, _exact, parse_specs
+from bench.core.eps import _exact, parse_eps, parse_eps_grid, spelled
+from bench.core.specs import Spec, parse_specs
 from bench.core.types import UserError
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +11,6 @@ from bench.attacks.ensembles.strong import Strong
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Norm, Scene
-
-_BOUND: Mapping[str, Any] = {"bound": True}
 
 
 @attacks.register("beyond")
@@ -42,7 +39,7 @@ class Beyond(Ensemble):
     polish: int = bounded(20, low=1)
     share: float = bounded(0.3, low=0, high=10)
     pieces: int = bounded(8, low=0)
-    strong: Strong = field(default=Strong(), repr=False, metadata=_BOUND)
+    strong: Strong = field(default=Strong(), repr=False, metadata={"bound": True})
 
     @property
     def points(self) -> int:
