@@ -42,7 +42,7 @@ class Soft:
     restarts: int = bounded(1, low=1)
     order: str = bounded("nearest", choices=_ORDERS)
     first: float = bounded(1.0, above=0)
-    final: float = bounded(FINAL, low=0, high=1)
+    final: float = bounded(0.005, low=0, high=1)
     softens: str = field(default="", repr=False, compare=False, metadata={"bound": True, "recorded": True})
     """The activations that the softened backward pass reaches; "" for none."""
 
