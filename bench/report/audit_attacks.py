@@ -124,13 +124,16 @@ def cross_entropy_alone(case: Case) -> Iterator[Sign]:
     entropy = {tried.name for tried in case.at(eps) if tried.climbs_cross_entropy}
     if not entropy or not any(map(_climbs_another_loss, case.at(eps))) or case.is_random:
         return  # on a random model each further attack is another draw
-    first = case.broken_by(eps, lambda tried: tried.climbs_cross_entropy)
-    second = case.broken_by(eps, _climbs_another_loss)
+    # A stage of an ensemble may have been given what others left, and is not to be blamed for the rest.
+    given = case.given_to(eps, lambda tried: tried.climbs_cross_entropy)
+    right = case.right & given
+    first = case.broken_by(eps, lambda tried: tried.climbs_cross_entropy) & given
+    second = case.broken_by(eps, _climbs_another_loss) & given
     more, fewer = int((second & ~first).sum()), int((first & ~second).sum())
     p = mcnemar(more, fewer)
     if more - fewer <= _GAP * len(first) or p >= _CHANCE:
         return
-    left = [float((case.right & ~broken).mean()) for broken in (first, second)]
+    left = [float((right & ~broken).sum() / given.sum()) for broken in (first, second)]
     names = ", ".join(sorted(entropy))
     where = f"at {case.record.norm} {eps:.4g}"
     seen = f"{where} {names} leaves {left[0]:.2%}, attacks on other losses {left[1]:.2%} (p {p:.1g})"

@@ -27,7 +27,8 @@ CROSS_ENTROPY = frozenset({"pgd", "bim", "mim", "apgd_ce"})
 class Tried:
     """What an attack, or a stage of an ensemble, broke by itself at one eps.
 
-    `broken` has a value an image, by index. A stage's are the images that it took from those the stages before it left.
+    `broken` has a value an image, by index, and so has `given`: whether the attack was given the image. A stage breaks
+    images of those that the stages before it left, and was given no others.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Tried:
     norm: str
     eps: float | None
     broken: pd.Series[bool]
+    given: pd.Series[bool]
     passes: tuple[int, int]
     minimal: bool
 
@@ -137,10 +139,19 @@ class Case:
 
     def broken_by(self, eps: float | None, which: Callable[[Tried], bool]) -> pd.Series[bool]:
         """Whether some attack of a kind broke each image at one eps."""
+        return self._any(eps, which, lambda tried: tried.broken)
+
+    def given_to(self, eps: float | None, which: Callable[[Tried], bool]) -> pd.Series[bool]:
+        """Whether some attack of a kind was given each image at one eps."""
+        return self._any(eps, which, lambda tried: tried.given)
+
+    def _any(
+        self, eps: float | None, which: Callable[[Tried], bool], of: Callable[[Tried], pd.Series[bool]]
+    ) -> pd.Series[bool]:
         result = pd.Series(False, index=self.right.index)
         for tried in self.at(eps):
             if which(tried):
-                result |= tried.broken.reindex(result.index, fill_value=False)
+                result |= of(tried).reindex(result.index, fill_value=False)
         return result
 
     def left(self, eps: float | None) -> pd.Series[bool]:
@@ -181,14 +192,14 @@ def _tried(run: Run) -> Iterable[Tried]:
         if outcome.attack in stages:
             whole, stage = stages[outcome.attack]
             key = whole.spec, outcome.eps
-            fresh = outcome.images["broken"] & ~before.get(key, pd.Series(False, index=outcome.images.index))
+            given = ~before.get(key, pd.Series(False, index=outcome.images.index))
             before[key] = outcome.images["broken"]
-            yield _made(outcome, stage, fresh, minimal=False)
+            yield _made(outcome, stage, given, minimal=False)
         elif outcome.attack in wholes and not wholes[outcome.attack].stages:
             whole = wholes[outcome.attack]
-            yield _made(outcome, whole, outcome.images["broken"], whole.minimal)
+            yield _made(outcome, whole, pd.Series(True, index=outcome.images.index), whole.minimal)
 
 
-def _made(outcome: Outcome, entry: AttackEntry | StageEntry, broken: pd.Series[bool], minimal: bool) -> Tried:
-    passes = outcome.forwards, outcome.backwards
-    return Tried(outcome.attack, entry, outcome.norm, outcome.eps, broken, passes, minimal)
+def _made(outcome: Outcome, entry: AttackEntry | StageEntry, given: pd.Series[bool], minimal: bool) -> Tried:
+    passes, broken = (outcome.forwards, outcome.backwards), outcome.images["broken"] & given
+    return Tried(outcome.attack, entry, outcome.norm, outcome.eps, broken, given, passes, minimal)
