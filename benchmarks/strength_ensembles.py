@@ -98,6 +98,8 @@ def compared(ensembles: list[Tried]) -> list[dict[str, Any]]:
             }
         )
     order = {name: place for place, name in enumerate(ENSEMBLES)}
+    # The same ensemble, seed and images may stand in two runs.
+    lines = [line for place, line in enumerate(lines) if line not in lines[:place]]
     return sorted(lines, key=lambda line: (line["n"], order.get(line["attack"], 3), line["attack"], line["seed"]))
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.attacks.budgeted.soft import FINAL
+from bench.attacks.budgeted.soft import Soft
 from bench.core.fields import bounded
 from bench.core.registry import attacks
 from bench.core.types import Budget, Classifier, Norm, Scene
@@ -111,7 +111,7 @@ class Islands:
                 climb_pieces(model, crowd, self.pieces, proposals)
 
     def _climb(self, model: Classifier, crowd: Crowd, z: Tensor, steps: int, pace: float, proposals: Proposals) -> None:
-        schedule = Schedule(steps, pace * crowd.ball.eps.float(), final=FINAL / pace, share=self.share)
+        schedule = Schedule(steps, pace * crowd.ball.eps.float(), final=Soft.final / pace, share=self.share)
         crowd.join(*climb(model, crowd, z, schedule, proposals), self.starts)
 
     def _children(self, crowd: Crowd, keys: Tensor) -> Tensor:

@@ -13,8 +13,6 @@ from bench.core.types import Budget, Classifier, Norm, Scene
 from bench.ops import losses, passes, targets
 from bench.ops.ascent import Attempt, Schedule, first_success
 
-FINAL = 0.005
-"""What is left of the first step size at the last step."""
 _ORDERS = ("nearest", "logits")
 
 
